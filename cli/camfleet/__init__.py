@@ -1,0 +1,1 @@
+"""The `camfleet` command line; imports a program only when its subcommand runs."""

@@ -1,0 +1,1 @@
+"""The meeting point: workers bring pictures in, viewers take them out."""

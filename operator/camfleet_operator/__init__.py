@@ -1,0 +1,1 @@
+"""Runs the cameras of a fleet: what should run is compared with what runs, and the difference is done."""

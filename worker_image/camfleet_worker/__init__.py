@@ -1,0 +1,1 @@
+"""One camera: capture, inference, and the connection to the gateway. Binds no port."""
