@@ -1,0 +1,1 @@
+"""The operator without Kubernetes: Cameras from YAML files, workers as child processes."""
