@@ -416,4 +416,6 @@ def problem_lines(error: ValidationError) -> tuple[str, ...]:
 def _plain(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "no such field"
+    if kind == "missing":
+        return "is missing"
     return message.removeprefix("Value error, ")

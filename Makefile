@@ -1,0 +1,47 @@
+# Camfleet's commands. `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+SOURCES := protocol operator worker_image gateway cli
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench lock clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Camfleet needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (set PYTHON=…)" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing Camfleet and its dependencies into $(VENV) (once, a minute or two)…"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## Cameras, faces and the page on this machine; CAMFLEET_PORT=8080
+	@exec $(BIN)/camfleet demo --dir demo
+
+test: $(READY) ## All tests that this machine can run; CAMFLEET_REQUIRE=all makes skips failures
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## ruff, mypy, import-linter, lock file
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Benchmarks; results and machine go into bench/README.md by hand
+	@for b in bench/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+lock: ## Resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## Remove the virtual environment and the demo's folder
+	rm -rf $(VENV) demo

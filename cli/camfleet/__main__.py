@@ -1,0 +1,5 @@
+"""`python -m camfleet`."""
+
+from camfleet.main import main
+
+main()

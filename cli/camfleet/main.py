@@ -1,0 +1,82 @@
+"""The `camfleet` command.
+
+A subcommand's program is imported only when that subcommand runs, so a worker never pays for the gateway and
+`--help` pays for neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+from camfleet_protocol import __version__
+
+# Name → (module, attribute, help for the list).
+_COMMANDS = {
+    "local": ("camfleet.local", "command", "Run all cameras of a folder on this machine."),
+    "demo": ("camfleet.demo", "command", "Show Camfleet at work on generated and sample cameras."),
+    "gateway": ("camfleet.programs", "gateway", "Run a gateway."),
+    "worker": ("camfleet.programs", "worker", "Run one camera's worker."),
+    "validate": ("camfleet.local", "validate", "Check Camera and CameraProfile YAML files."),
+    "models": ("camfleet.models", "command", "Download and check model weights."),
+    "token": ("camfleet.tokens", "command", "Make tokens for viewers and for workers run by hand."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="camfleet")
+def cli() -> None:
+    """Run a fleet of cameras: capture, inference and live pictures, one worker per camera.
+
+    Start with `camfleet demo`, or put Camera YAML files into a folder and run `camfleet local FOLDER`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        cli(args=arguments, prog_name="camfleet")
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise SystemExit(
+            f"camfleet: this command needs {error.name}; install it with: pip install 'camfleet[{extra}]'"
+        ) from None
+
+
+_EXTRAS = {
+    "av": "worker",
+    "cv2": "worker",
+    "numpy": "worker",
+    "onnxruntime": "worker",
+    "fastapi": "gateway",
+    "uvicorn": "gateway",
+    "uvloop": "gateway",
+    "prometheus_client": "gateway",
+    "websockets": "worker",
+    "watchfiles": "operator",
+    "yaml": "operator",
+    "insightface": "insightface",
+}
