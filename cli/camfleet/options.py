@@ -3,12 +3,14 @@
 A program describes each setting once, in its pydantic model. Here a field becomes an option
 `--field-name` with the environment variable `CAMFLEET_FIELD_NAME` and the aliases that the field names under
 `json_schema_extra={"env": […]}`; with `"flag": False` it can be set by the environment only, as secrets must.
+A flag of a list may be repeated; its variable is split like PATH if it holds paths, else at white space.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -95,6 +97,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     }
     if kind is bool:
         return click.Option([declaration, name], is_flag=True, default=bool(default), **options)
+    if kind is Path:
+        kind = click.Path(path_type=Path)
     if isinstance(kind, click.ParamType):
         options["type"] = kind
     if multiple:
@@ -119,7 +123,7 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 
 
 def _metavar(kind: Any, name: str) -> str:
-    if getattr(kind, "__name__", "") == "Path":
+    if isinstance(kind, click.Path):
         return "PATH"
     return "NUMBER" if kind in (int, float) else name.rpartition("_")[2].upper()
 
