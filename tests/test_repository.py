@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 from pathlib import Path
 
+import yaml
+
 from camfleet_operator.local.folder import CameraFolder
+from camfleet_protocol.camera import Camera, parse_object
+from camfleet_protocol.settings import Settings, effective_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,3 +38,30 @@ def test_no_weights_or_media_are_in_the_repository() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     media = (".onnx", ".mp4", ".mkv", ".pt", ".engine")
     assert [name for name in listed.splitlines() if name.endswith(media)] == []
+
+
+def test_the_objects_in_the_docs_are_valid() -> None:
+    blocks = [
+        block
+        for path in (ROOT / "docs").glob("*.md")
+        for block in re.findall(r"^```yaml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+        if "camfleet.io/v1alpha1" in block
+    ]
+    assert blocks
+    for block in blocks:
+        parse_object(yaml.safe_load(block))
+
+
+def test_the_defaults_in_the_docs_are_the_defaults() -> None:
+    text = (ROOT / "docs" / "cameras.md").read_text()
+    block = next(
+        b for b in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "gate-login" in b
+    )
+    camera = parse_object(yaml.safe_load(block))
+    assert isinstance(camera, Camera)
+    resolved, default = effective_settings(camera), Settings()
+    assert (resolved.inference, resolved.stream, resolved.health) == (
+        default.inference,
+        default.stream,
+        default.health,
+    )
