@@ -142,8 +142,19 @@ def verify_worker_token(key: bytes, token: str) -> WorkerIdentity | None:
         return None
     if not hmac.compare_digest(mac, hmac.digest(key, body, "sha256")):
         return None
-    claims: dict[str, Any] = json.loads(body)
-    return WorkerIdentity(camera=claims["camera"], attempt=claims["attempt"], pod_uid=claims["pod_uid"])
+    return _identity(body)
+
+
+def _identity(body: bytes) -> WorkerIdentity | None:
+    try:
+        claims: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    match claims:
+        case {"camera": str(camera), "attempt": int(attempt), "pod_uid": str(pod_uid)}:
+            if attempt >= 0 and not isinstance(attempt, bool):
+                return WorkerIdentity(camera=camera, attempt=attempt, pod_uid=pod_uid)
+    return None
 
 
 def _b64(data: bytes) -> str:

@@ -25,6 +25,13 @@ class _Formatter(logging.Formatter):
             key: value for key in _CONTEXT_KEYS if (value := getattr(record, key, None)) not in (None, "")
         }
 
+    def _message(self, record: logging.LogRecord) -> str:
+        """The message; arguments that do not fit it must not reach logging's own, unredacted complaint."""
+        try:
+            return record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            return f"{record.msg} {record.args!r}"
+
     def _time(self, record: logging.LogRecord) -> str:
         whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         return f"{whole}.{int(record.msecs):03d}Z"
@@ -35,7 +42,7 @@ class TextFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record; control characters in the message cannot start a new line."""
-        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        message = self._message(record).replace("\r", "\\r").replace("\n", "\\n")
         context = "".join(f" {key}={value}" for key, value in self._context(record).items())
         line = f"{self._time(record)} {record.levelname:<7} {record.name}: {message}{context}"
         if record.exc_info:
@@ -52,8 +59,11 @@ class JsonFormatter(_Formatter):
             "time": self._time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage()),
-            **self._context(record),
+            "message": redact(self._message(record)),
+            **{
+                key: redact(value) if isinstance(value, str) else value
+                for key, value in self._context(record).items()
+            },
         }
         if record.exc_info:
             entry["exception"] = redact(self.formatException(record.exc_info))

@@ -6,6 +6,7 @@ that a program has loaded, plain and percent-encoded. Exceptions go through it t
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from urllib.parse import quote, quote_plus
@@ -14,16 +15,23 @@ MASK = "***"
 _MIN_SECRET = 4
 """Shorter secrets are not searched for verbatim: masking every `a` would destroy the log and hide nothing."""
 
-# Greedy up to the last @ of the word: a password with an unencoded @ or / must not leak its tail. A path with
-# an @ loses its head too, which costs a little readability and no secret.
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,20}://)[^\s\"'<>]*@")
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,20}://)(?P<rest>[^\s\"'<>]*)")
 _PARAMETER = re.compile(
     r"(?P<name>(?:pass(?:word|wd|phrase)?|pwd|secret|token|ticket|api[_-]?key|access[_-]?key|auth|sig(?:nature)?))"
     r"(?P<sep>[\"']?\s*[=:]\s*|%3[dD])(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,\"'<>)}\]]+)",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(?P<kind>\b(?:Bearer|Basic|Digest))\s+[A-Za-z0-9._~+/=\-]{6,}", re.IGNORECASE)
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _SUBPROTOCOL_TOKEN = re.compile(r"(base64url\.bearer\.authorization\.[a-z.\-]+\.)[A-Za-z0-9_\-=]+")
+
+
+def _without_userinfo(url: re.Match[str]) -> str:
+    # Up to the last @ of the word: a password with an unencoded @ or / must not leak its tail. A path with an
+    # @ loses its head too, which costs a little readability and no secret. In code, not in the pattern, so
+    # that a hostile text costs linear time.
+    _, at, tail = url["rest"].rpartition("@")
+    return f"{url['scheme']}{MASK}@{tail}" if at else url[0]
 
 
 class Redactor:
@@ -37,8 +45,10 @@ class Redactor:
         """Remember a secret that was loaded, so that it is masked wherever it turns up."""
         if len(value) < _MIN_SECRET:
             return
-        forms = {value, quote(value, safe=""), quote(value), quote_plus(value)}
-        forms.add(repr(value)[1:-1])
+        encoded = {quote(value, safe=""), quote(value), quote_plus(value)}
+        encoded |= {_ESCAPE.sub(lambda escape: escape[0].lower(), form) for form in encoded}
+        written = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
+        forms = {value} | encoded | written
         with self._lock:
             # Longest first, so that a secret containing another one leaves no rest.
             self._secrets = tuple(sorted({*self._secrets, *forms}, key=len, reverse=True))
@@ -49,7 +59,7 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, MASK)
         if "://" in text:
-            text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
+            text = _URL.sub(_without_userinfo, text)
         text = _BEARER.sub(rf"\g<kind> {MASK}", text)
         text = _SUBPROTOCOL_TOKEN.sub(rf"\g<1>{MASK}", text)
         return _PARAMETER.sub(rf"\g<name>\g<sep>{MASK}", text)
