@@ -1,0 +1,1 @@
+"""Detectors as plugins: one interface, `camfleet_worker.detectors.base.Detector`."""

@@ -1,0 +1,415 @@
+"""The worker's one connection: pictures, stats and events out; demand, settings and commands in.
+
+Pictures pass an acknowledgement window. While it is full, or nobody is connected, the stream thread's slot is
+shut, so that no picture is encoded in vain and the newest one is encoded the moment the window opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from pydantic import ValidationError
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from camfleet_protocol.messages import (
+    MAX_WORKER_CONTROL_BYTES,
+    Accepted,
+    Command,
+    Configure,
+    ControlError,
+    ControlFault,
+    Demand,
+    EventAck,
+    FrameAck,
+    GoAway,
+    Stats,
+    WorkerEvent,
+    WorkerHello,
+    parse_gateway_to_worker,
+)
+from camfleet_protocol.redaction import redact
+from camfleet_protocol.settings import Settings
+from camfleet_protocol.window import MIN_WINDOW, AckWindow, window_size
+from camfleet_protocol.wire import SUBPROTOCOL, Codec, Opcode, WireError, encode_frame
+from camfleet_worker.counters import Counters, Rate
+from camfleet_worker.ladder import gateway_delay
+from camfleet_worker.live import NO_DEMAND, Live
+from camfleet_worker.log import get_logger
+from camfleet_worker.outbox import Outbox
+from camfleet_worker.stream import Coded
+
+logger = get_logger(__name__)
+
+OPEN_TIMEOUT = 5.0
+ACCEPT_TIMEOUT = 20.0
+"""The gateway holds a worker up to 10 s until it knows of it."""
+STATS_SECONDS = 1.0
+STABLE_SECONDS = 5.0
+EVENT_RETRY_SECONDS = 10.0
+_EVENT_BATCH = 32
+_PING_SECONDS = 5.0
+_PING_TIMEOUT = 15.0
+_NOTSENT_LOWAT = 64 * 1024
+_USER_TIMEOUT_MS = 10_000
+_MAX_BAD_MESSAGES = 100
+_POLICY, _TRY_LATER = 1008, 1013
+
+
+class FencedError(Exception):
+    """The gateway has closed the connection for good: another worker has this camera, or this one may not."""
+
+
+class _Outcome(Enum):
+    RETRY = auto()
+    LATER = auto()
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the publisher calls on the event loop."""
+
+    hello: Callable[[], WorkerHello]
+    stats: Callable[[], Stats]
+    configure: Callable[[Settings, str], None]
+    command: Callable[[str], None]
+    demanded: Callable[[], None]
+    set_ready: Callable[[bool], None]
+    """Whether a picture could be sent now; shuts and opens the stream thread's slot."""
+
+
+class Publisher:
+    """Keeps the connection up. All methods but `offer` run on the event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        read_token: Callable[[], str | None],
+        live: Live,
+        counters: Counters,
+        outbox: Outbox,
+        hooks: Hooks,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rate = Rate(clock=clock)
+        self._url = url
+        self._read_token = read_token
+        self._live = live
+        self._counters = counters
+        self._outbox = outbox
+        self._hooks = hooks
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._seq = time.time_ns() // 1_000_000
+        self._slot: Coded | None = None
+        self._filled = asyncio.Event()
+        self._events_waiting = asyncio.Event()
+        self._window = AckWindow(MIN_WINDOW)
+        self._connected = False
+        self._round_trip = 0.0
+        self._bad_messages = 0
+        self._goaway: GoAway | None = None
+        self._camera_id = 0
+
+    def offer(self, coded: Coded) -> None:
+        """Hand over a picture; called by the stream thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._place, coded)
+
+    def wake_events(self) -> None:
+        """There is an event in the outbox; called by any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events_waiting.set)
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled.
+
+        Raises:
+            FencedError: The gateway wants no more of this worker.
+        """
+        self._loop = asyncio.get_running_loop()
+        failures = 0
+        down_since = self._clock()
+        told = False
+        while True:
+            began = self._clock()
+            self._goaway = None
+            try:
+                outcome = await self._one_connection()
+                told = False
+            except (OSError, TimeoutError, WebSocketException) as error:
+                outcome = _Outcome.RETRY
+                if not told:
+                    logger.warning("the gateway cannot be reached: %s", _why(error))
+                    told = not isinstance(error, ConnectionClosed)
+            finally:
+                self._disconnected()
+            now = self._clock()
+            if now - began > STABLE_SECONDS:
+                failures, down_since = 0, now
+            delay = gateway_delay(failures, now - down_since, random.uniform)
+            failures += 1
+            goaway = self._goaway
+            if goaway is not None:
+                if goaway.retry_ms is None:
+                    raise FencedError(goaway.reason)
+                delay = min(goaway.retry_ms / 1000, 60.0) * random.uniform(1.0, 1.2)
+            elif outcome is _Outcome.LATER:
+                delay = random.uniform(0.9, 1.1)
+            await asyncio.sleep(delay)
+
+    async def _one_connection(self) -> _Outcome:
+        headers = {}
+        token = await asyncio.to_thread(self._read_token)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        async with connect(
+            self._url,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            additional_headers=headers,
+            user_agent_header="camfleet-worker",
+            compression=None,
+            proxy=None,
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=1.0,
+            ping_interval=None,
+            max_size=MAX_WORKER_CONTROL_BYTES,
+        ) as socket_:
+            _tune(socket_)
+            try:
+                await self._session(socket_)
+            except ConnectionClosed as closed:
+                return self._closed(closed)
+        return _Outcome.RETRY
+
+    def _closed(self, closed: ConnectionClosed) -> _Outcome:
+        code = closed.rcvd.code if closed.rcvd is not None else None
+        reason = redact(closed.rcvd.reason) if closed.rcvd is not None else ""
+        if code == _POLICY:
+            raise FencedError(reason)
+        if self._goaway is None:
+            logger.warning("the connection to the gateway is lost: %s", _why(closed))
+        return _Outcome.LATER if code == _TRY_LATER else _Outcome.RETRY
+
+    async def _session(self, connection: ClientConnection) -> None:
+        await connection.send(self._hooks.hello().encode())
+        async with asyncio.timeout(ACCEPT_TIMEOUT):
+            while not self._connected:
+                self._receive(await connection.recv())
+        tasks: list[Coroutine[Any, Any, None]] = [
+            self._receive_all(connection),
+            self._send_pictures(connection),
+            self._send_stats(connection),
+            self._send_events(connection),
+            self._measure(connection),
+        ]
+        await _first_failure(tasks)
+
+    # ── In ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _receive_all(self, connection: ClientConnection) -> None:
+        async for message in connection:
+            acked = self._receive(message)
+            if acked is not None:
+                await acked
+            if self._bad_messages > _MAX_BAD_MESSAGES:
+                await connection.close(_POLICY, "too many bad messages")
+            if self._goaway is not None:
+                await connection.close(1000)
+        raise _end_of(connection)
+
+    def _receive(self, text: str | bytes) -> Awaitable[None] | None:
+        """Act on one message of the gateway; anything that is none is counted and passed over."""
+        try:
+            if isinstance(text, bytes):
+                raise ControlError(ControlFault.INVALID, "binary")
+            message = parse_gateway_to_worker(text)
+        except ControlError as error:
+            if error.fault is not ControlFault.UNKNOWN_OP:
+                self._bad_messages += 1
+                if self._bad_messages == 1:
+                    logger.warning("the gateway sent something that is no message: %s", error)
+            return None
+        match message:
+            case FrameAck():
+                self._window.acked(message.seq, self._clock())
+                self._tell_ready()
+            case Demand():
+                self._demand(message)
+            case EventAck():
+                return asyncio.to_thread(self._outbox.ack, message.id)
+            case Accepted():
+                self._accepted(message)
+            case Configure():
+                self._configure(message)
+            case Command():
+                self._hooks.command(message.name)
+            case GoAway():
+                self._goaway = message
+                logger.info("the gateway sends us away: %s", message.reason)
+        return None
+
+    def _accepted(self, message: Accepted) -> None:
+        self._camera_id = message.id
+        self._window = AckWindow(MIN_WINDOW)
+        self._bad_messages = 0
+        self._connected = True
+        logger.info("connected to the gateway")
+        self._tell_ready()
+
+    def _demand(self, message: Demand) -> None:
+        watched = self._live.watched
+        self._live.demand = message
+        if self._live.watched and not watched:
+            self._hooks.demanded()
+
+    def _configure(self, message: Configure) -> None:
+        try:
+            settings = Settings.model_validate(message.settings)
+        except ValidationError as error:
+            logger.error("the gateway sent settings that are refused: %s", error)
+            return
+        self._hooks.configure(settings, message.hash)
+
+    # ── Out ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _place(self, coded: Coded) -> None:
+        if not self._connected:
+            self._counters.add_labelled("dropped", "not_connected")
+            return
+        if self._slot is not None:
+            self._counters.add_labelled("dropped", "window_full")
+        self._slot = coded
+        self._filled.set()
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        self._hooks.set_ready(self._connected and self._slot is None and self._window.open)
+
+    async def _send_pictures(self, connection: ClientConnection) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            coded, self._slot = self._slot, None
+            if coded is None:
+                continue
+            seq = self._seq = max(self._seq + 1, 0)
+            self._window.size = window_size(self._live.stream_fps, self._round_trip)
+            self._window.sent(seq, self._clock())
+            for form in coded.forms:
+                try:
+                    message = encode_frame(
+                        opcode=Opcode.FRAME,
+                        codec=Codec.JPEG,
+                        camera_id=self._camera_id,
+                        seq=seq,
+                        captured_ns=coded.captured_ns,
+                        sent_ns=time.time_ns(),
+                        flags=form.flags,
+                        meta=form.meta,
+                        payload=form.payload,
+                    )
+                except WireError as error:
+                    self._counters.add_labelled("dropped", error.fault.value)
+                    self._window.acked(seq, self._clock())
+                    break
+                await connection.send(message)
+            else:
+                self._counters.add("published")
+                self.rate.tick()
+            self._tell_ready()
+
+    async def _send_stats(self, connection: ClientConnection) -> None:
+        while True:
+            await connection.send(self._hooks.stats().encode())
+            await asyncio.sleep(STATS_SECONDS)
+
+    async def _send_events(self, connection: ClientConnection) -> None:
+        """Send what is in the outbox; everything again when it is not acknowledged for a while."""
+        last, sent_at = 0, self._clock()
+        while True:
+            self._events_waiting.clear()
+            if self._clock() - sent_at > EVENT_RETRY_SECONDS:
+                last = 0
+            events = await asyncio.to_thread(self._outbox.pending, _EVENT_BATCH, last)
+            for number, event in events:
+                await connection.send(WorkerEvent(event=event).encode())
+                last, sent_at = number, self._clock()
+            if not events:
+                try:
+                    async with asyncio.timeout(EVENT_RETRY_SECONDS):
+                        await self._events_waiting.wait()
+                except TimeoutError:
+                    continue
+
+    async def _measure(self, connection: ClientConnection) -> None:
+        """Round trips of the idle link, and proof that the gateway lives."""
+        trips: list[float] = []
+        while True:
+            idle = len(self._window) == 0
+            async with asyncio.timeout(_PING_TIMEOUT):
+                trip = await (await connection.ping())
+            if idle or not trips:
+                trips = [*trips[-7:], trip]
+                self._round_trip = min(trips)
+            await asyncio.sleep(_PING_SECONDS)
+
+    def _disconnected(self) -> None:
+        self._connected = False
+        self._slot = None
+        self._filled.clear()
+        self._live.demand = NO_DEMAND
+        self._hooks.set_ready(False)
+
+
+async def _first_failure(coroutines: list[Coroutine[Any, Any, None]]) -> None:
+    """Run all; when one ends, end the others and raise what it raised."""
+    tasks = [asyncio.create_task(coroutine, name=f"gateway-{n}") for n, coroutine in enumerate(coroutines)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    # Several may have seen the connection close; the close itself tells most.
+    errors = [error for task in done if (error := task.exception()) is not None]
+    errors.sort(key=lambda error: not isinstance(error, ConnectionClosed))
+    if errors:
+        raise errors[0]
+
+
+def _end_of(connection: ClientConnection) -> ConnectionClosed:
+    """The exception of a connection that was closed in order, which iteration over it does not raise."""
+    from websockets.exceptions import ConnectionClosedOK
+
+    return ConnectionClosedOK(connection.protocol.close_rcvd, connection.protocol.close_sent)
+
+
+def _tune(connection: ClientConnection) -> None:
+    raw = connection.transport.get_extra_info("socket")
+    if raw is None:
+        return
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, value in (("TCP_NOTSENT_LOWAT", _NOTSENT_LOWAT), ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)):
+        if hasattr(socket, option):
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        return "it refuses the token" if status in (401, 403) else f"it answers with HTTP status {status}"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, InvalidHandshake):
+        return f"it does not speak WebSocket ({type(error).__name__})"
+    return redact(str(error))[:200]

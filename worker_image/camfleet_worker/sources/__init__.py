@@ -1,0 +1,1 @@
+"""Where pictures come from: one interface, `camfleet_worker.sources.base.CaptureSource`."""
