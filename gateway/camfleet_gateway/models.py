@@ -1,0 +1,82 @@
+"""What the REST API answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from camfleet_gateway.channel import Channel
+from camfleet_protocol.camera import SourceType
+from camfleet_protocol.messages import CameraState
+
+
+class CameraView(BaseModel):
+    """One camera."""
+
+    camera_id: Annotated[str, Field(description="`namespace.name`")]
+    name: str
+    namespace: str
+    id: Annotated[int, Field(description="The number in the header of its frames, on this gateway")]
+    source: Annotated[str, Field(description="For people; never holds a credential")]
+    source_type: SourceType | None
+    connected: Annotated[bool, Field(description="Whether a worker is connected and its source is open")]
+    state: CameraState
+    reason: Annotated[str, Field(description="CamelCase, for programs; empty when all is well")]
+    message: Annotated[str, Field(description="For people")]
+    fps: Annotated[float, Field(description="Pictures captured per second")]
+    stream_fps: Annotated[float, Field(description="Pictures published per second; 0 when nobody watches")]
+    inference_fps: Annotated[float, Field(description="Inferences per second")]
+    dropped_frames: Annotated[int, Field(description="Pictures the worker has dropped since its start")]
+    uptime_seconds: Annotated[float, Field(description="Seconds since the worker started; 0 without one")]
+    ai_enabled: Annotated[bool, Field(description="Whether inference is switched on")]
+    viewers: int
+    frame_age_ms: Annotated[float | None, Field(description="Milliseconds since the last new picture")]
+    width: int
+    height: int
+    settings: Annotated[dict[str, Any], Field(description="`inference` and `stream` in force")]
+    site: str
+    suspended: bool
+    managed: Annotated[
+        bool, Field(description="Whether the directory knows it; false for a worker run by hand")
+    ]
+
+
+class CameraList(BaseModel):
+    """All cameras."""
+
+    cameras: list[CameraView]
+    total_cameras: int
+
+
+class StreamStatus(BaseModel):
+    """Whether a camera streams."""
+
+    camera_id: str
+    streaming: Annotated[bool, Field(description="Whether pictures come")]
+    suspended: bool
+    state: CameraState
+    reason: str
+    message: str
+    fps: float
+    stream_fps: float
+    viewers: int
+
+
+def camera_view(channel: Channel, now: float) -> CameraView:
+    """A camera as the API shows it."""
+    info = channel.info(now)
+    telemetry = channel.publisher.telemetry if channel.publisher else None
+    stats = telemetry.stats if telemetry else None
+    return CameraView(
+        camera_id=channel.id,
+        name=channel.facts.name,
+        namespace=channel.facts.namespace,
+        source=channel.facts.source,
+        connected=telemetry is not None and telemetry.source_connected,
+        dropped_frames=sum(stats.frames.dropped.values()) if stats else 0,
+        uptime_seconds=stats.uptime_seconds if stats else 0.0,
+        suspended=channel.facts.suspended,
+        managed=channel.camera is not None,
+        **info.model_dump(exclude={"camera"}),
+    )

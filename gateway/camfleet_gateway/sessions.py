@@ -1,0 +1,361 @@
+"""Workers: who they are, which of them may publish, and what they send.
+
+A worker that is not current yet waits (`WorkerGate.serve`) until the directory's status names it; one that is
+no longer current is sent away for good. Of two sockets of the same worker the newest wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from pathlib import Path
+from typing import Any
+
+from camfleet_gateway.auth import Authenticator
+from camfleet_gateway.channel import Channel
+from camfleet_gateway.clock import Clock
+from camfleet_gateway.events import EventLog
+from camfleet_gateway.fencing import Judgement, Verdict, judge, judge_by_hand
+from camfleet_gateway.hub import Hub
+from camfleet_gateway.limits import TokenBucket
+from camfleet_gateway.pictures import Picture
+from camfleet_gateway.telemetry import Telemetry
+from camfleet_gateway.transport import Link, text_message
+from camfleet_protocol.camera import Camera
+from camfleet_protocol.local import WorkerIdentity, verify_worker_token
+from camfleet_protocol.logs import ContextAdapter
+from camfleet_protocol.messages import (
+    Accepted,
+    Command,
+    Configure,
+    ControlError,
+    ControlFault,
+    Demand,
+    EventAck,
+    GatewayToWorker,
+    GoAway,
+    Stats,
+    WorkerEvent,
+    WorkerHello,
+    parse_worker_message,
+)
+from camfleet_protocol.redaction import redact
+from camfleet_protocol.wire import VERSION, Opcode, WireError, parse_frame, with_camera_id
+
+logger = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10.0
+HOLD_SECONDS = 10.0
+MAX_HELD = 1000
+MAX_BAD_MESSAGES = 20
+MAX_MESSAGES_PER_SECOND = 500.0
+MAX_BYTES_PER_SECOND = 64.0 * 1024 * 1024
+MAX_EVENTS_PER_SECOND = 50.0
+_MAX_UNREAD_BYTES = 1024 * 1024
+
+POLICY, TRY_LATER, NORMAL_GONE = 1008, 1013, 1001
+
+
+class WorkerSession:
+    """One worker's connection, from its hello to its end."""
+
+    def __init__(self, link: Link, *, clock: Clock, hub: Hub, events: EventLog) -> None:
+        self.link = link
+        self.id = uuid.uuid4().hex[:12]
+        self.identity: WorkerIdentity | None = None
+        self.greeting: asyncio.Future[WorkerHello] = link.loop.create_future()
+        self.hello: WorkerHello
+        self.telemetry = Telemetry(clock)
+        self.channel: Channel | None = None
+        self.frames = 0
+        self.frames_refused = 0
+        self.bad_messages = 0
+        self._clock = clock
+        self._hub = hub
+        self._events = events
+        now = clock.monotonic()
+        self._messages = TokenBucket(rate=MAX_MESSAGES_PER_SECOND, burst=2 * MAX_MESSAGES_PER_SECOND, now=now)
+        self._bytes = TokenBucket(rate=MAX_BYTES_PER_SECOND, burst=2 * MAX_BYTES_PER_SECOND, now=now)
+        self._event_rate = TokenBucket(rate=MAX_EVENTS_PER_SECOND, burst=4 * MAX_EVENTS_PER_SECOND, now=now)
+        self.log = ContextAdapter(logger, {})
+
+    # ── From the worker ────────────────────────────────────────────────────────────────────────────
+
+    def on_text(self, text: str) -> None:
+        """Take a control message."""
+        try:
+            message = parse_worker_message(text)
+        except ControlError as error:
+            if error.fault is not ControlFault.UNKNOWN_OP:
+                self._bad(str(error))
+            return
+        match message:
+            case WorkerHello():
+                if not self.greeting.done():
+                    self.hello = message
+                    self.greeting.set_result(message)
+            case Stats():
+                self.telemetry.update(message)
+                if self.channel is not None:
+                    self._hub.refresh(self.channel)
+            case WorkerEvent():
+                self._event(message)
+
+    def on_binary(self, data: bytes) -> None:
+        """Take a picture: acknowledge it and offer it to whoever watches."""
+        channel = self.channel
+        if channel is None:
+            return
+        now = self._clock.monotonic()
+        try:
+            frame = parse_frame(data)
+        except WireError as error:
+            self._bad(str(error))
+            return
+        # What is over the limit is dropped, yet acknowledged: the worker's window must not stay shut.
+        accepted = self._messages.take(1, now) and self._bytes.take(len(data), now)
+        self._send(b'{"op":"ack","seq":%d}' % frame.seq)
+        if not accepted or frame.opcode is not Opcode.FRAME:
+            self.frames_refused += 1
+            return
+        if frame.camera_id != channel.number:
+            frame = parse_frame(with_camera_id(data, channel.number))
+        self.telemetry.picture(now)
+        if channel.publish(Picture(frame, now)):
+            self.frames += 1
+        else:
+            self.frames_refused += 1
+
+    def on_writable(self) -> None:
+        """Nothing waits: control messages are small and written at once."""
+
+    def _event(self, message: WorkerEvent) -> None:
+        channel = self.channel
+        if channel is None or not self._event_rate.take(1, self._clock.monotonic()):
+            return  # not acknowledged, so it comes again
+        event = message.event.model_copy(
+            update={
+                "camera": channel.id,
+                "message": redact(message.event.message),
+                "data": _redacted(message.event.data),
+            }
+        )
+        self._events.add(event)
+        self.send(EventAck(id=event.id))
+
+    def _bad(self, problem: str) -> None:
+        self.bad_messages += 1
+        if self.bad_messages in (1, MAX_BAD_MESSAGES):
+            self.log.warning("unusable message (%d so far): %s", self.bad_messages, problem)
+        if self.bad_messages >= MAX_BAD_MESSAGES:
+            self.leave(POLICY, "too many unusable messages", retry=False)
+
+    # ── To the worker ──────────────────────────────────────────────────────────────────────────────
+
+    def send(self, message: GatewayToWorker) -> None:
+        """Send a control message."""
+        self._send(message.encode().encode())
+
+    def demand(self, demand: Demand) -> None:
+        """Say what somebody watches."""
+        self.send(demand)
+
+    def configure(self, configure: Configure) -> None:
+        """Say which settings are in force."""
+        self.send(configure)
+
+    def command(self, name: str) -> None:
+        """Have something done once."""
+        self.send(Command(name=name))
+
+    def leave(self, code: int, reason: str, *, retry: bool) -> None:
+        """Say goodbye and close."""
+        self.send(GoAway(reason=reason, retry_ms=1000 if retry else None))
+        self.link.close(code, reason)
+
+    def _send(self, text: bytes) -> None:
+        if self.link.unsent_bytes > _MAX_UNREAD_BYTES:
+            self.link.abort()  # it sends and never reads
+            return
+        self.link.write(text_message(text))
+
+
+class WorkerGate:
+    """Lets workers in, and shows those out that are no longer current."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        authenticator: Authenticator,
+        events: EventLog,
+        clock: Clock,
+        worker_key: Path | None,
+        stats_timeout: float,
+        hold_seconds: float = HOLD_SECONDS,
+    ) -> None:
+        self.sessions: dict[WorkerSession, None] = {}
+        self._hub = hub
+        self._authenticator = authenticator
+        self._events = events
+        self._clock = clock
+        self._worker_key = worker_key
+        self._stats_timeout = stats_timeout
+        self._hold_seconds = hold_seconds
+        self._held: dict[WorkerSession, asyncio.Event] = {}
+        hub.on_tick(self._close_silent)
+
+    async def serve(self, link: Link, token: str | None) -> None:
+        """Run one connection, accepted and not yet trusted, to its end."""
+        session = WorkerSession(link, clock=self._clock, hub=self._hub, events=self._events)
+        link.attach(session)
+        closed = asyncio.ensure_future(link.wait_closed())
+        try:
+            if await self._admit(session, token, closed):
+                await closed
+                self._gone(session)
+        finally:
+            closed.cancel()
+            session.greeting.cancel()
+
+    def camera_changed(self, camera_id: str, camera: Camera | None) -> None:
+        """The directory has changed: whoever waits looks again, whoever is no longer current goes."""
+        for session, event in self._held.items():
+            if session.hello.camera == camera_id:
+                event.set()
+        for session in list(self.sessions):
+            if session.channel is not None and session.channel.id == camera_id and camera is not None:
+                judgement = self._judge(session, camera)
+                if judgement.verdict is Verdict.REFUSE:
+                    session.log.info("sent away: %s", judgement.reason)
+                    session.leave(POLICY, judgement.reason, retry=False)
+
+    def leave_all(self, reason: str) -> None:
+        """The gateway stops: tell all workers to come back."""
+        for session in list(self.sessions):
+            session.leave(NORMAL_GONE, reason, retry=True)
+
+    async def _admit(self, session: WorkerSession, token: str | None, closed: asyncio.Future[int]) -> bool:
+        by_hand = self._authenticator.worker(token) is not None
+        if not by_hand:
+            session.identity = self._identity(token)
+            if session.identity is None:
+                return self._refuse(session, POLICY, "bad_token", "the token is not valid")
+        waits: set[asyncio.Future[Any]] = {session.greeting, closed}
+        await asyncio.wait(waits, timeout=HELLO_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if closed.done():
+            return False
+        if not session.greeting.done():
+            return self._refuse(session, POLICY, "no_hello", "no hello came")
+        hello = session.hello
+        session.log = ContextAdapter(
+            logger, {"camera": hello.camera, "attempt": hello.attempt, "pod": redact(hello.pod)}
+        )
+        identity = session.identity
+        if identity is not None and identity.camera != hello.camera:
+            return self._refuse(session, POLICY, "wrong_camera", "the token is for another camera")
+        judgement = await self._hold(session, closed)
+        if closed.done():
+            return False
+        if judgement.verdict is Verdict.REFUSE:
+            return self._refuse(session, POLICY, "fenced", judgement.reason)
+        if judgement.verdict is Verdict.HOLD:
+            return self._refuse(session, TRY_LATER, "not_current", judgement.reason)
+        self._accept(session)
+        return True
+
+    async def _hold(self, session: WorkerSession, closed: asyncio.Future[int]) -> Judgement:
+        deadline = self._clock.monotonic() + self._hold_seconds
+        looked = asyncio.Event()
+        if len(self._held) >= MAX_HELD:
+            return Judgement(Verdict.HOLD, "too many workers are waiting")
+        self._held[session] = looked
+        try:
+            while True:
+                looked.clear()
+                channel = self._hub.channels.get(session.hello.camera)
+                judgement = self._judge(session, channel.camera if channel else None)
+                left = deadline - self._clock.monotonic()
+                if judgement.verdict is not Verdict.HOLD or left <= 0:
+                    return judgement
+                waiter = asyncio.ensure_future(looked.wait())
+                waits: set[asyncio.Future[Any]] = {waiter, closed}
+                try:
+                    await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiter.cancel()
+                if closed.done():
+                    return judgement
+        finally:
+            del self._held[session]
+
+    def _judge(self, session: WorkerSession, camera: Camera | None) -> Judgement:
+        if session.identity is None:
+            return judge_by_hand(camera)
+        return judge(session.identity, camera)
+
+    def _identity(self, token: str | None) -> WorkerIdentity | None:
+        if token is None or self._worker_key is None:
+            return None
+        try:
+            key = self._worker_key.read_bytes()
+        except OSError as error:
+            logger.error("the worker key cannot be read: %s", error.strerror)
+            return None
+        return verify_worker_token(key, token)
+
+    def _refuse(self, session: WorkerSession, code: int, kind: str, reason: str) -> bool:
+        self._hub.refused[kind] += 1
+        session.log.warning("worker refused: %s", reason)
+        session.leave(code, reason, retry=code == TRY_LATER)
+        return False
+
+    def _accept(self, session: WorkerSession) -> None:
+        channel = self._hub.channel_for_worker(session.hello.camera)
+        session.channel = channel
+        session.telemetry.heard_at = self._clock.monotonic()
+        self.sessions[session] = None
+        session.send(Accepted(version=VERSION, session=session.id, id=channel.number))
+        before = channel.connect(session)
+        if before is not None:
+            same = session.identity is not None or bool(
+                session.hello.pod and session.hello.pod == before.hello.pod
+            )
+            # The same process has dialled again: its old socket is dead. Another one must not fight back.
+            before.leave(NORMAL_GONE if same else POLICY, "replaced by a newer connection", retry=same)
+        session.log.info("worker connected, session %s", session.id)
+        self._hub.refresh(channel)
+
+    def _gone(self, session: WorkerSession) -> None:
+        self.sessions.pop(session, None)
+        channel = session.channel
+        session.log.info(
+            "worker disconnected, session %s, code %s, %d pictures taken, %d refused",
+            session.id,
+            session.link.close_code,
+            session.frames,
+            session.frames_refused,
+        )
+        if channel is not None and channel.disconnect(session):
+            self._hub.worker_left(channel)
+
+    def _close_silent(self, now: float) -> None:
+        for session in list(self.sessions):
+            if now - session.telemetry.heard_at > self._stats_timeout:
+                session.log.warning("no statistics for %g s: counted as lost", self._stats_timeout)
+                session.leave(1011, "no statistics came", retry=True)
+
+
+def _redacted(data: dict[str, object]) -> dict[str, object]:
+    """An event's data with every text in it redacted."""
+    text = json.dumps(data)
+    clean = redact(text)
+    if clean == text:
+        return data
+    try:
+        decoded = json.loads(clean)
+    except ValueError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}

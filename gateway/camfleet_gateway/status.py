@@ -1,0 +1,136 @@
+"""What a viewer should think of a camera: pure functions of what is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from camfleet_gateway.telemetry import Telemetry
+from camfleet_protocol.camera import Camera, ConditionStatus, SourceType
+from camfleet_protocol.messages import CameraState, SourceState, WorkerHello
+from camfleet_protocol.redaction import redact
+from camfleet_protocol.settings import Settings, effective_settings
+
+STALE_SECONDS = 2.0
+
+_SOURCE_REASONS = {
+    SourceState.CONNECTING: "Connecting",
+    SourceState.BACKOFF: "SourceUnavailable",
+    SourceState.AUTH_STOP: "AuthFailed",
+    SourceState.ENDED: "SourceEnded",
+    SourceState.CONNECTED: "NoFrames",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What does not change while a camera runs: derived once from its object or from the worker's hello."""
+
+    name: str
+    namespace: str
+    source: str
+    source_type: SourceType | None
+    suspended: bool
+    settings: dict[str, Any]
+    settings_hash: str
+    ai_enabled: bool
+    site: str
+    profile: str
+
+
+def facts_of(camera: Camera) -> Facts:
+    """The facts of a camera of the directory."""
+    status = camera.status.settings
+    if status is not None and status.values:
+        settings = Settings.model_validate(status.values)
+        digest = status.hash
+    else:
+        settings = effective_settings(camera)
+        digest = ""
+    values = settings.values()
+    return Facts(
+        name=camera.metadata.name,
+        namespace=camera.metadata.namespace,
+        source=redact(camera.spec.source.describe()),
+        source_type=camera.spec.source.type,
+        suspended=bool(camera.spec.suspend),
+        settings={key: values[key] for key in ("inference", "stream")},
+        settings_hash=digest,
+        ai_enabled=settings.inference.enabled,
+        site=settings.site or "",
+        profile=camera.spec.profile_ref.name if camera.spec.profile_ref else "",
+    )
+
+
+def facts_by_hand(camera_id: str, hello: WorkerHello | None) -> Facts:
+    """The facts of a camera that only its worker knows."""
+    namespace, _, name = camera_id.partition(".")
+    return Facts(
+        name=name,
+        namespace=namespace,
+        source=redact(hello.source) if hello else "",
+        source_type=hello.source_type if hello else None,
+        suspended=False,
+        settings={},
+        settings_hash=hello.settings_hash if hello else "",
+        ai_enabled=False,
+        site="",
+        profile="",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """State, reason for programs, message for people."""
+
+    state: CameraState
+    reason: str = ""
+    message: str = ""
+
+
+def view_of(facts: Facts, camera: Camera | None, telemetry: Telemetry | None, now: float) -> View:
+    """Decide the state of a camera.
+
+    Args:
+        facts: Its facts.
+        camera: Its object, or None for an ad-hoc camera.
+        telemetry: That of its connected worker, or None if none is connected.
+        now: Monotonic seconds.
+    """
+    if facts.suspended:
+        return View(CameraState.SUSPENDED, "Suspended", "paused by a user")
+    if telemetry is None:
+        return _without_worker(camera)
+    age = telemetry.age(now)
+    stats = telemetry.stats
+    if age is None:
+        if stats is None or stats.source.state is SourceState.CONNECTING:
+            return View(
+                CameraState.CONNECTING, "Connecting", _text(telemetry, "waiting for the first picture")
+            )
+        return View(CameraState.CONNECTING, _reason(telemetry), _text(telemetry, "no picture yet"))
+    limit = max(STALE_SECONDS, 2.0 / telemetry.expected_fps) if telemetry.expected_fps else STALE_SECONDS
+    if age > limit:
+        return View(CameraState.STALE, _reason(telemetry), _text(telemetry, "no new picture from the source"))
+    if stats is not None and stats.inference_reason:
+        return View(CameraState.LIVE, stats.inference_reason, redact(stats.inference_message))
+    return View(CameraState.LIVE)
+
+
+def _without_worker(camera: Camera | None) -> View:
+    for condition in camera.status.conditions if camera else ():
+        if condition.type == "Ready" and condition.status is not ConditionStatus.TRUE and condition.reason:
+            return View(CameraState.OFFLINE, condition.reason, redact(condition.message))
+    return View(CameraState.OFFLINE, "NoWorker", "no worker is connected")
+
+
+def _reason(telemetry: Telemetry) -> str:
+    if telemetry.stats is None:
+        return "NoFrames"
+    source = telemetry.stats.source
+    return source.reason or _SOURCE_REASONS[source.state]
+
+
+def _text(telemetry: Telemetry, otherwise: str) -> str:
+    message = telemetry.stats.source.message if telemetry.stats else ""
+    return redact(message) if message else otherwise
