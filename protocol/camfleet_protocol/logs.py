@@ -16,6 +16,8 @@ from typing import Any, Literal
 from camfleet_protocol.redaction import redact
 
 LogFormat = Literal["text", "json"]
+_CHATTY = ("watchfiles", "websockets", "asyncio", "httpx")
+"""Libraries whose INFO is a running commentary."""
 _CONTEXT_KEYS = ("namespace", "camera", "pod", "attempt")
 
 
@@ -86,3 +88,5 @@ def configure_logging(level: str = "INFO", form: LogFormat = "text") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
