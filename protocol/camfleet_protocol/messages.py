@@ -262,6 +262,8 @@ class Stats(Message):
     """Why there is no inference though it is switched on (`ModelMissing`, …); empty when all is well."""
     inference_message: Annotated[str, Field(max_length=512)] = ""
     settings_hash: Annotated[str, Field(max_length=64)] = ""
+    events_dropped: Count = 0
+    """Events that the worker's full outbox has lost."""
     cpu_seconds: Seconds = 0.0
     resident_bytes: Count = 0
     gpu_bytes: Count = 0

@@ -25,6 +25,7 @@ class Slot:
         self._condition = threading.Condition()
         self._picture: Picture | None = None
         self._open = True
+        self._woken = False
 
     def put(self, picture: Picture | None) -> Picture | None:
         """Place a picture; returns the one it replaces, which nobody took."""
@@ -36,7 +37,10 @@ class Slot:
     def take(self, seconds: float) -> Picture | None:
         """Take the newest picture, waiting for one; None if none comes, or the slot is shut."""
         with self._condition:
-            self._condition.wait_for(lambda: self._open and self._picture is not None, seconds)
+            self._condition.wait_for(
+                lambda: self._woken or (self._open and self._picture is not None), seconds
+            )
+            self._woken = False
             if not self._open:
                 return None
             picture, self._picture = self._picture, None
@@ -49,9 +53,10 @@ class Slot:
             self._condition.notify()
 
     def wake(self) -> None:
-        """Let the consumer look around."""
+        """Let the consumer look around, though there may be no picture."""
         with self._condition:
-            self._condition.notify_all()
+            self._woken = True
+            self._condition.notify()
 
 
 class Dispatcher:

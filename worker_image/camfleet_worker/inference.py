@@ -28,6 +28,7 @@ from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Findings, Image, Picture
 from camfleet_worker.presence import Presence
+from camfleet_worker.vision import prepare_opencv
 from camfleet_worker.watchdog import Stage
 
 logger = get_logger(__name__)
@@ -146,6 +147,7 @@ class Inference:
                 self._failing.clear()
             self._loaded_for = wanted
             self._stage.expect(_LOAD_DEADLINE, "loading detectors")
+            prepare_opencv(self._context.threads)
             self._loaded = self._make(settings)
             self._retry_at = self._clock() + _RETRY_SECONDS
         self._dispatcher.inference_ready = not self._loaded.empty

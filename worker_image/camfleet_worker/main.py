@@ -28,6 +28,7 @@ def run(settings: WorkerSettings) -> int:
     # One thread each, before the libraries are loaded: a worker has a fraction of a core.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(settings.threads))
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     configure_logging(settings.log_level, settings.log_format)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     logging.captureWarnings(True)

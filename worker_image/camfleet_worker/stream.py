@@ -19,6 +19,7 @@ from camfleet_worker.inference import Inference
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Findings, Image, Picture, fit_width
+from camfleet_worker.vision import prepare_opencv
 from camfleet_worker.watchdog import Stage
 
 logger = get_logger(__name__)
@@ -66,6 +67,7 @@ class Stream:
         counters: Counters,
         stage: Stage,
         deliver: Callable[[Coded], None],
+        threads: int = 1,
     ) -> None:
         self._live = live
         self._dispatcher = dispatcher
@@ -73,6 +75,7 @@ class Stream:
         self._counters = counters
         self._stage = stage
         self._deliver = deliver
+        self._threads = threads
         self._discontinuity = True
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="stream", daemon=True)
@@ -87,6 +90,8 @@ class Stream:
         self._dispatcher.for_stream.wake()
 
     def _run(self) -> None:
+        self._stage.expect(_DEADLINE, "loading OpenCV")
+        prepare_opencv(self._threads)
         while not self._stopping.is_set():
             self._stage.expect(_DEADLINE, "waiting for a picture")
             picture = self._dispatcher.for_stream.take(_IDLE_SECONDS)

@@ -105,6 +105,7 @@ class Worker:
             counters=self._counters,
             stage=stages["stream"],
             deliver=self._publisher.offer,
+            threads=settings.threads,
         )
         self._exit_code = 0
         self._stop_event: asyncio.Event | None = None
@@ -189,6 +190,7 @@ class Worker:
             inference_reason=self._inference.reason,
             inference_message=redact(self._inference.message)[:512],
             settings_hash=self._live.settings_hash,
+            events_dropped=self._outbox.dropped,
             cpu_seconds=time.process_time(),
             resident_bytes=_resident_bytes(),
             uptime_seconds=time.monotonic() - self._started,
@@ -213,6 +215,7 @@ class Worker:
         self._live.settings = settings
         self._live.settings_hash = digest or settings.hash
         if changed:
+            # Whoever is switched on or off must not wait for a picture to notice.
             self._dispatcher.for_inference.wake()
             logger.info("settings %s are in force", self._live.settings_hash)
 
