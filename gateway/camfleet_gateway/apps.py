@@ -7,14 +7,18 @@ from pathlib import Path
 from fastapi import FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from camfleet_gateway.auth import bearer_token, subprotocol_token
+from camfleet_gateway.api_docs import render_docs
+from camfleet_gateway.auth import Role, bearer_token, subprotocol_token
+from camfleet_gateway.failures import add_failures
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.guard import Guard
+from camfleet_gateway.metrics import CONTENT_TYPE, MetricsPage
+from camfleet_gateway.picture_routes import add_pictures
 from camfleet_gateway.rest import add_rest
 from camfleet_gateway.sockets import add_sockets
 from camfleet_gateway.transport import LINK_EXTENSION
@@ -22,19 +26,19 @@ from camfleet_protocol import __version__
 from camfleet_protocol.wire import SUBPROTOCOL
 
 STATIC = Path(__file__).parent / "static"
+_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
-def _live(_: Request) -> Response:
-    return PlainTextResponse("ok\n")
+def _probes(gateway: Gateway) -> list[Route]:
+    async def live(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
 
-
-def _readiness(gateway: Gateway) -> Route:
     async def ready(_: Request) -> Response:
         if gateway.ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("the cameras are not known yet, or the gateway stops\n", status_code=503)
 
-    return Route("/readyz", ready)
+    return [Route("/livez", live), Route("/readyz", ready)]
 
 
 def viewer_app(gateway: Gateway) -> ASGIApp:
@@ -42,15 +46,27 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
     app = FastAPI(
         title="Camfleet gateway",
         version=__version__,
-        description="Live pictures and control of a fleet of cameras. WebSockets: `/ws` (camera.v1), "
-        "`/ws/stream`, `/ws/stream/{camera_id}`, `/ws/events`; see docs/protocol.md.",
+        description="Live pictures and control of a fleet of cameras. WebSockets: `/ws` (camera.v1, many "
+        "cameras on one socket), `/ws/stream` and `/ws/stream/{camera_id}` (JSON, base64), `/ws/events`. "
+        "Tokens go into the header `Authorization: Bearer …`, for browsers' WebSockets into the subprotocol "
+        "`base64url.bearer.authorization.camfleet.io.…`. Page: `/`; metrics: `/metrics`.",
         docs_url=None,
         redoc_url=None,
     )
-    app.router.routes.append(Route("/livez", _live))
-    app.router.routes.append(_readiness(gateway))
+    add_failures(app)
+    app.router.routes.extend(_probes(gateway))
     add_rest(app, gateway)
+    add_pictures(app, gateway)
     add_sockets(app, gateway)
+    metrics = MetricsPage(gateway)
+    may_watch = gateway.identity.require(Role.VIEWER)
+
+    async def scrape(request: Request) -> Response:
+        may_watch(request)
+        return StreamingResponse(metrics.chunks(), media_type=CONTENT_TYPE)
+
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(render_docs(app.openapi()), headers={"Content-Security-Policy": _DOCS_POLICY})
 
     async def page(_: Request) -> Response:
         index = STATIC / "index.html"
@@ -58,7 +74,7 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
             return PlainTextResponse("The page is not installed; the API is described at /docs.\n")
         return FileResponse(index, headers={"Cache-Control": "no-cache"})
 
-    app.router.routes.append(Route("/", page))
+    app.router.routes.extend([Route("/metrics", scrape), Route("/docs", docs), Route("/", page)])
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False))
     settings = gateway.settings
     return Guard(
@@ -66,12 +82,13 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
         loopback_only=not settings.authentication,
         allowed_hosts=settings.allowed_host,
         allowed_origins=settings.allowed_origin,
-        refused=gateway.hub.refused,
+        refused=gateway.refused,
     )
 
 
 def internal_app(gateway: Gateway) -> ASGIApp:
     """Workers, Prometheus and probes."""
+    metrics = MetricsPage(gateway)
 
     async def worker(websocket: WebSocket) -> None:
         offered: list[str] = websocket.scope["subprotocols"]
@@ -83,10 +100,9 @@ def internal_app(gateway: Gateway) -> ASGIApp:
         token = bearer_token(websocket.headers.get("authorization")) or subprotocol_token(offered)
         await gateway.workers.serve(link, token)
 
+    async def scrape(_: Request) -> Response:
+        return StreamingResponse(metrics.chunks(), media_type=CONTENT_TYPE)
+
     return Starlette(
-        routes=[
-            WebSocketRoute("/ws/worker", worker),
-            Route("/livez", _live),
-            _readiness(gateway),
-        ]
+        routes=[WebSocketRoute("/ws/worker", worker), Route("/metrics", scrape), *_probes(gateway)]
     )

@@ -158,6 +158,11 @@ class Channel:
         return picture
 
     @property
+    def lingering(self) -> bool:
+        """Whether nobody watches any more and the worker has not been told yet."""
+        return self._linger is not None
+
+    @property
     def demand(self) -> Demand:
         """What the worker was last asked for."""
         return self._demand

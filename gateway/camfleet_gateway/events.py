@@ -26,6 +26,10 @@ class EventLog:
         """Call `listener` for every new event."""
         self._listeners.append(listener)
 
+    def unlisten(self, listener: Listener) -> None:
+        """Stop calling `listener`."""
+        self._listeners.remove(listener)
+
     def add(self, event: EventRecord) -> bool:
         """Store an event and tell it; false if it is known already (workers repeat until acknowledged)."""
         if event.id in self._ids:
@@ -34,7 +38,7 @@ class EventLog:
             self._ids.discard(self._events[0].id)
         self._events.append(event)
         self._ids.add(event.id)
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(event)
         return True
 

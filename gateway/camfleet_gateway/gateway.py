@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from camfleet_gateway.auth import Authenticator, Tickets
 from camfleet_gateway.clock import Clock
@@ -12,10 +13,11 @@ from camfleet_gateway.events import EventLog
 from camfleet_gateway.folder_directory import FolderDirectory
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.identity import Identity
+from camfleet_gateway.lag import LagMeter
 from camfleet_gateway.memory_directory import MemoryDirectory
+from camfleet_gateway.roster import Roster
 from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
-from camfleet_gateway.ws_v1 import Viewers
 from camfleet_protocol.local import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -38,13 +40,14 @@ class Gateway:
         self.tickets = Tickets(self.clock)
         self.identity = Identity(self.authenticator, self.tickets)
         self.events = EventLog()
+        self.refused: Counter[str] = Counter()
         self.hub = Hub(
             self.directory,
             clock=self.clock,
             events=self.events,
             linger_seconds=settings.linger_seconds,
-            max_viewers=settings.max_viewers,
             max_viewers_per_camera=settings.max_viewers_per_camera,
+            refused=self.refused,
         )
         self.workers = WorkerGate(
             hub=self.hub,
@@ -54,10 +57,14 @@ class Gateway:
             worker_key=state.worker_key if state is not None else None,
             stats_timeout=settings.stats_timeout_seconds,
         )
-        self.viewers = Viewers(hub=self.hub, clock=self.clock, authenticator=self.authenticator)
+        self.roster = Roster(
+            authenticator=self.authenticator, max_viewers=settings.max_viewers, refused=self.refused
+        )
+        self.hub.on_tick(self.roster.tick)
+        self.lag = LagMeter()
         self.directory.watch(self.workers.camera_changed)
         self.stopping = asyncio.Event()
-        self._ticker: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def ready(self) -> bool:
@@ -67,13 +74,17 @@ class Gateway:
     async def start(self) -> None:
         """Read the cameras and begin to tick."""
         await self.directory.start()
-        self._ticker = asyncio.create_task(self.hub.run(), name="hub-ticker")
+        self._tasks = [
+            asyncio.create_task(self.hub.run(), name="hub-ticker"),
+            asyncio.create_task(self.lag.run(), name="lag-meter"),
+        ]
 
     async def stop(self) -> None:
         """Send everybody away, to come back soon, and stop following the directory."""
         self.stopping.set()
         self.workers.leave_all("the gateway stops")
-        self.viewers.leave_all("the gateway stops")
-        if self._ticker is not None:
-            self._ticker.cancel()
+        self.roster.leave_all("the gateway stops")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         await self.directory.stop()

@@ -121,7 +121,8 @@ def _with_headers(scope: Scope, send: Send) -> Send:
             headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Referrer-Policy", "no-referrer")
-            headers.setdefault("Cache-Control", "no-store")
+            static = scope["path"].startswith("/static/")
+            headers.setdefault("Cache-Control", "no-cache" if static else "no-store")
         await send(message)
 
     return with_headers

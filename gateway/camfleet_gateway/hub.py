@@ -55,19 +55,17 @@ class Hub:
         clock: Clock,
         events: EventLog,
         linger_seconds: float,
-        max_viewers: int,
         max_viewers_per_camera: int,
+        refused: Counter[str],
         debounce: Debounce | None = None,
     ) -> None:
         self.channels: dict[str, Channel] = {}
         self.traffic = {kind: Traffic() for kind in ViewerKind}
-        self.connections: Counter[ViewerKind] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.refused = refused
         self._directory = directory
         self._clock = clock
         self._events = events
         self._linger_seconds = linger_seconds
-        self._max_viewers = max_viewers
         self._max_viewers_per_camera = max_viewers_per_camera
         self._debounce = debounce or Debounce()
         self._names: dict[str, set[str]] = {}
@@ -143,21 +141,6 @@ class Hub:
         self._tell_all(StatusUpdate(removed=(channel.id,)))
 
     # ── Viewers ────────────────────────────────────────────────────────────────────────────────────
-
-    def admit(self, kind: ViewerKind) -> None:
-        """Count a new connection.
-
-        Raises:
-            TooManyError: There are as many as there may be.
-        """
-        if self.connections.total() >= self._max_viewers:
-            self.refused["too_many_viewers"] += 1
-            raise TooManyError(f"this gateway serves at most {self._max_viewers} viewers")
-        self.connections[kind] += 1
-
-    def release(self, kind: ViewerKind) -> None:
-        """Count a connection that has ended."""
-        self.connections[kind] -= 1
 
     def subscribe(self, subscription: Subscription) -> None:
         """Begin to deliver.

@@ -1,14 +1,22 @@
-"""What the REST API answers."""
+"""What the REST API takes and answers."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from camfleet_gateway.channel import Channel
 from camfleet_protocol.camera import SourceType
-from camfleet_protocol.messages import CameraState
+from camfleet_protocol.messages import CameraState, EventRecord
+
+
+class SessionView(BaseModel):
+    """Who the caller is."""
+
+    role: Annotated[Literal["viewer", "operator", "admin"], Field(description="What the caller may do")]
+    authentication: Annotated[bool, Field(description="Whether tokens are in use at all")]
+    version: str
 
 
 class CameraView(BaseModel):
@@ -43,7 +51,7 @@ class CameraView(BaseModel):
 
 
 class CameraList(BaseModel):
-    """All cameras."""
+    """All cameras, by id."""
 
     cameras: list[CameraView]
     total_cameras: int
@@ -63,6 +71,40 @@ class StreamStatus(BaseModel):
     viewers: int
 
 
+class TicketRequest(BaseModel):
+    """For which picture a ticket is wanted."""
+
+    camera: Annotated[str, Field(min_length=1, max_length=127, description="`namespace.name`, or the name")]
+    action: Literal["feed", "snapshot"]
+
+
+class TicketView(BaseModel):
+    """A ticket, to be appended to the picture's URL as `?ticket=…`."""
+
+    ticket: str
+    expires_in: Annotated[int, Field(description="Seconds")]
+
+
+class EventList(BaseModel):
+    """Events, newest first."""
+
+    events: list[EventRecord]
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: Annotated[str, Field(description="snake_case, for programs")]
+    message: Annotated[str, Field(description="For people")]
+    problems: Annotated[list[str] | None, Field(description="With 422: one line per mistake")] = None
+
+
+class ErrorView(BaseModel):
+    """The answer to every request that failed."""
+
+    error: ErrorDetail
+
+
 def camera_view(channel: Channel, now: float) -> CameraView:
     """A camera as the API shows it."""
     info = channel.info(now)
@@ -79,4 +121,20 @@ def camera_view(channel: Channel, now: float) -> CameraView:
         suspended=channel.facts.suspended,
         managed=channel.camera is not None,
         **info.model_dump(exclude={"camera"}),
+    )
+
+
+def stream_status(channel: Channel, now: float) -> StreamStatus:
+    """Whether a camera streams."""
+    info = channel.info(now)
+    return StreamStatus(
+        camera_id=channel.id,
+        streaming=info.state is CameraState.LIVE,
+        suspended=channel.facts.suspended,
+        state=info.state,
+        reason=info.reason,
+        message=info.message,
+        fps=info.fps,
+        stream_fps=info.stream_fps,
+        viewers=info.viewers,
     )

@@ -42,7 +42,7 @@ from camfleet_protocol.messages import (
     parse_worker_message,
 )
 from camfleet_protocol.redaction import redact
-from camfleet_protocol.wire import VERSION, Opcode, WireError, parse_frame, with_camera_id
+from camfleet_protocol.wire import VERSION, Codec, Opcode, WireError, parse_frame, with_camera_id
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class WorkerSession:
         # What is over the limit is dropped, yet acknowledged: the worker's window must not stay shut.
         accepted = self._messages.take(1, now) and self._bytes.take(len(data), now)
         self._send(b'{"op":"ack","seq":%d}' % frame.seq)
-        if not accepted or frame.opcode is not Opcode.FRAME:
+        if not accepted or frame.opcode is not Opcode.FRAME or frame.codec is not Codec.JPEG:
             self.frames_refused += 1
             return
         if frame.camera_id != channel.number:
@@ -206,6 +206,11 @@ class WorkerGate:
         self._hold_seconds = hold_seconds
         self._held: dict[WorkerSession, asyncio.Event] = {}
         hub.on_tick(self._close_silent)
+
+    @property
+    def held(self) -> int:
+        """How many workers wait to become current."""
+        return len(self._held)
 
     async def serve(self, link: Link, token: str | None) -> None:
         """Run one connection, accepted and not yet trusted, to its end."""

@@ -12,11 +12,12 @@ import uuid
 from collections import deque
 from typing import Any
 
-from camfleet_gateway.auth import Authenticator, Principal
+from camfleet_gateway.auth import Principal
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.hub import Hub, TooManyError
 from camfleet_gateway.limits import TokenBucket
 from camfleet_gateway.pictures import Subscription, ViewerKind
+from camfleet_gateway.roster import Roster
 from camfleet_gateway.transport import Link, text_message
 from camfleet_protocol import __version__
 from camfleet_protocol.messages import (
@@ -261,36 +262,19 @@ class Viewer:
         }
 
 
-class Viewers:
-    """All `camera.v1` viewers of a gateway."""
+async def serve_v1(viewer: Viewer, *, hub: Hub, roster: Roster) -> None:
+    """Run one connection, accepted and trusted, to its end.
 
-    def __init__(self, *, hub: Hub, clock: Clock, authenticator: Authenticator) -> None:
-        self.all: dict[Viewer, None] = {}
-        self._hub = hub
-        self._clock = clock
-        self._authenticator = authenticator
-
-    async def serve(self, link: Link, principal: Principal) -> None:
-        """Run one connection, accepted and trusted, to its end.
-
-        Raises:
-            TooManyError: There are as many viewers as there may be.
-        """
-        self._hub.admit(ViewerKind.V1)
-        viewer = Viewer(link, principal, hub=self._hub, clock=self._clock)
-        link.attach(viewer)
-        self.all[viewer] = None
-        self._hub.join(viewer)
-        try:
-            viewer.greet()
-            await link.wait_closed()
-        finally:
-            self._hub.leave(viewer)
-            del self.all[viewer]
-            viewer.end()
-            self._hub.release(ViewerKind.V1)
-
-    def leave_all(self, reason: str) -> None:
-        """The gateway stops: tell all viewers to come back."""
-        for viewer in list(self.all):
-            viewer.leave(1001, reason, retry_ms=500)
+    Raises:
+        TooManyError: There are as many viewers as there may be.
+    """
+    viewer.link.attach(viewer)
+    roster.add(viewer)
+    hub.join(viewer)
+    try:
+        viewer.greet()
+        await viewer.link.wait_closed()
+    finally:
+        hub.leave(viewer)
+        roster.remove(viewer)
+        viewer.end()
