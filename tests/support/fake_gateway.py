@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
 from camfleet_protocol.detections import FrameMeta, parse_meta
 from camfleet_protocol.messages import (
     Accepted,
@@ -27,9 +31,6 @@ from camfleet_protocol.messages import (
 )
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.wire import SUBPROTOCOL, Frame, parse_frame
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
 DEADLINE = 20.0
 

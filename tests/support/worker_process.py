@@ -18,9 +18,7 @@ from camfleet_worker.settings import WorkerSettings
 class WorkerProcess:
     """Runs `python -m camfleet_worker` and keeps what it says."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, log: Path, output: Path, started: float
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, output: Path, started: float) -> None:
         self.process = process
         self.log_path = log
         self.output_path = output
@@ -47,6 +45,18 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    async def logs(self, text: str, seconds: float = 20.0) -> None:
+        """Wait until it has written `text` to standard error."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not logged within {seconds} s: {text}\n{self.log()}")
+            await asyncio.sleep(0.05)
+
+    def maps(self) -> str:
+        """Which libraries it has loaded, as the kernel lists them."""
+        return Path(f"/proc/{self.pid}/maps").read_text()
+
     def resident_bytes(self) -> int:
         fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -57,7 +67,7 @@ async def worker_process(
     folder: Path, *, environment: dict[str, str] | None = None, stdin: int | None = None, **settings: Any
 ) -> AsyncIterator[WorkerProcess]:
     """Start a worker; it is killed at the end if it still runs."""
-    folder.mkdir(parents=True, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     settings.setdefault("work_dir", folder / "work")
     settings.setdefault("camera", "cam")
     document = WorkerSettings(**settings).model_dump_json()

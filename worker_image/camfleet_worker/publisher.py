@@ -225,7 +225,8 @@ class Publisher:
                 await connection.close(_POLICY, "too many bad messages")
             if self._goaway is not None:
                 await connection.close(1000)
-        raise _end_of(connection)
+        # Iteration ends without an exception when the connection was closed in order.
+        raise connection.protocol.close_exc
 
     def _receive(self, text: str | bytes) -> Awaitable[None] | None:
         """Act on one message of the gateway; anything that is none is counted and passed over."""
@@ -385,13 +386,6 @@ async def _first_failure(coroutines: list[Coroutine[Any, Any, None]]) -> None:
     errors.sort(key=lambda error: not isinstance(error, ConnectionClosed))
     if errors:
         raise errors[0]
-
-
-def _end_of(connection: ClientConnection) -> ConnectionClosed:
-    """The exception of a connection that was closed in order, which iteration over it does not raise."""
-    from websockets.exceptions import ConnectionClosedOK
-
-    return ConnectionClosedOK(connection.protocol.close_rcvd, connection.protocol.close_sent)
 
 
 def _tune(connection: ClientConnection) -> None:

@@ -130,6 +130,8 @@ class Worker:
         ]
         if self._settings.check_ports:
             tasks.append(asyncio.create_task(self._check_ports(), name="check-ports"))
+        for task in tasks:
+            task.add_done_callback(self._task_done)
         try:
             await self._stop_event.wait()
         finally:
@@ -298,6 +300,11 @@ class Worker:
         last.daemon = True
         last.start()
         self._stop_soon(0)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("task %s has crashed; ending the process", task.get_name(), exc_info=error)
+            self._stop(CRASHED)
 
     def _thread_crashed(self, args: threading.ExceptHookArgs) -> None:
         name = args.thread.name if args.thread is not None else "?"

@@ -56,7 +56,6 @@ def read_credentials(folder: Path | None) -> Credentials:
             raise SourceError(
                 Fault.CREDENTIALS_MISSING, f"the credentials' file `{name}` is not UTF-8"
             ) from None
-    redact.add_secret(values[1])
     return Credentials(*values)
 
 
@@ -66,5 +65,6 @@ def join_url(url: str, credentials: Credentials) -> str:
         return url
     parts = urlsplit(url)
     userinfo = f"{quote(credentials.username, safe='')}:{quote(credentials.password, safe='')}"
-    redact.add_secret(userinfo)
+    for secret in (credentials.password, userinfo):
+        redact.add_secret(secret)
     return urlunsplit(parts._replace(netloc=f"{userinfo}@{parts.netloc}"))

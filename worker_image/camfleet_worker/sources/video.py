@@ -259,7 +259,10 @@ class RtspVideoSource(_Video):
                 "rtsp_transport": transport,
                 "allowed_media_types": "video",
                 "timeout": str(int(OPEN_TIMEOUT * 1e6)),
-                "fflags": "nobuffer",
+                # The session's description names the codec: FFmpeg need not look at the stream for two
+                # seconds. No `nobuffer`, which throws the key frame away that it did look at.
+                "analyzeduration": "300000",
+                "fpsprobesize": "0",
                 "protocol_whitelist": "rtp,srtp,rtsp,rtsps,tcp,tls,udp",
             },
         )
