@@ -13,7 +13,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
@@ -37,10 +36,9 @@ async def ages(url: str, cameras: list[str], seconds: float) -> list[float]:
         try:
             async with asyncio.timeout(seconds):
                 async for seen in viewer.frames():
-                    received = time.time()
                     image = cv2.imdecode(np.frombuffer(seen.frame.payload, np.uint8), cv2.IMREAD_COLOR)
                     if image is not None and (stamp := read_stamp(np.asarray(image, np.uint8))):
-                        found.append(received - stamp.time_ns / 1e9)
+                        found.append(seen.wall - stamp.time_ns / 1e9)
         except TimeoutError:
             pass
     return found

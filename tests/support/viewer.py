@@ -26,11 +26,12 @@ from camfleet_protocol.wire import MAX_FRAME_BYTES, SUBPROTOCOL, Frame, parse_fr
 
 @dataclass
 class Seen:
-    """One received picture, and when (monotonic seconds)."""
+    """One received picture, and when (monotonic and Unix seconds)."""
 
     camera: str
     frame: Frame
     at: float
+    wall: float
 
     @property
     def meta(self) -> FrameMeta:
@@ -39,7 +40,7 @@ class Seen:
     @property
     def age(self) -> float:
         """Seconds from capture to reception, by the wall clock of one machine."""
-        return time.time() - self.frame.captured_ns / 1e9
+        return self.wall - self.frame.captured_ns / 1e9
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Viewer:
             if acknowledge:
                 await self.socket.send(Ack(id=frame.camera_id, seq=frame.seq).encode())
             info = self.cameras.get(frame.camera_id)
-            yield Seen(info.camera if info else "?", frame, time.monotonic())
+            yield Seen(info.camera if info else "?", frame, time.monotonic(), time.time())
 
     def _note(self, text: str) -> None:
         match parse_gateway_to_viewer(text):
