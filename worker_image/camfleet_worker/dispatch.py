@@ -69,6 +69,8 @@ class Dispatcher:
         self.inference_ready = False
         """Set by the inference thread while it has something to run."""
         self.latest: Picture | None = None
+        self.last_captured_ns = 0
+        """Capture time of the newest picture ever, Unix ns."""
         self._live = live
         self._counters = counters
         self._clock = clock
@@ -80,6 +82,7 @@ class Dispatcher:
         """A picture was captured."""
         now = self._clock()
         self.latest = picture
+        self.last_captured_ns = picture.captured_ns
         self.captured.tick()
         self._counters.add("captured")
         live = self._live

@@ -120,7 +120,7 @@ _TEXT = {
 }
 
 
-def classify(error: BaseException, *, opening: bool, network: bool) -> SourceError:
+def classify(error: BaseException, *, opening: bool, network: bool, timed_out: bool = False) -> SourceError:
     """Turn an exception of PyAV or the operating system into a `SourceError`.
 
     The exception's own text is not used: FFmpeg puts the URL with its password there.
@@ -129,6 +129,7 @@ def classify(error: BaseException, *, opening: bool, network: bool) -> SourceErr
         error: What was raised.
         opening: Whether it was raised before the first picture.
         network: Whether the source is on the network.
+        timed_out: Whether it took as long as the timeout; FFmpeg may call that invalid data.
     """
     name = type(error).__name__
     number = getattr(error, "errno", None)
@@ -136,6 +137,8 @@ def classify(error: BaseException, *, opening: bool, network: bool) -> SourceErr
     if network and number == errno.EIO:
         # FFmpeg's answer to a host name that does not resolve, and to a broken RTSP exchange.
         fault = Fault.UNREACHABLE if opening else Fault.LOST
+    if timed_out and fault in (Fault.INVALID, Fault.ERROR, Fault.LOST, Fault.UNREACHABLE):
+        fault = Fault.TIMEOUT
     if not opening and fault is Fault.TIMEOUT:
         fault = Fault.STALLED
     text = _TEXT.get(fault)

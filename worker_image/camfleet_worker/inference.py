@@ -69,6 +69,8 @@ class Inference:
         self.rate = Rate(clock=clock)
         self.latest: tuple[Findings, float] | None = None
         """The newest findings and when they were made, monotonic seconds."""
+        self.last_captured_ns = 0
+        """Capture time of the newest picture that inference ran on, Unix ns."""
         self.reason = ""
         self.message = ""
         self.seconds = 0.0
@@ -193,6 +195,7 @@ class Inference:
         self.seconds = took if self.seconds == 0 else 0.8 * self.seconds + 0.2 * took
         findings = Findings(picture.captured_ns, tuple(found[:MAX_DETECTIONS]), annotated)
         self.latest = (findings, self._clock())
+        self.last_captured_ns = picture.captured_ns
         self.rate.tick()
         self._counters.add_inference(took)
         kinds = {detection.kind for detection in findings.detections}

@@ -158,12 +158,6 @@ class Worker:
     def stats(self) -> Stats:
         """What the worker says of itself, every second."""
         status = self._capture.status
-        latest = self._dispatcher.latest
-        if latest is not None:
-            self._last_frame_ns = latest.captured_ns
-        inferred = self._inference.latest
-        if inferred is not None:
-            self._last_inference_ns = inferred[0].captured_ns
         counters = self._counters
         return Stats(
             source=SourceStats(
@@ -184,8 +178,8 @@ class Worker:
                 published=counters.get("published"),
                 dropped=counters.labelled("dropped"),
             ),
-            last_frame_ns=self._last_frame_ns,
-            last_inference_ns=self._last_inference_ns,
+            last_frame_ns=self._dispatcher.last_captured_ns,
+            last_inference_ns=self._inference.last_captured_ns,
             inference_seconds_sum=counters.inference_seconds,
             inference_seconds_count=counters.get("inferred"),
             detections=counters.labelled("detections"),
@@ -197,9 +191,6 @@ class Worker:
             resident_bytes=_resident_bytes(),
             uptime_seconds=time.monotonic() - self._started,
         )
-
-    _last_frame_ns = 0
-    _last_inference_ns = 0
 
     def _hello(self) -> WorkerHello:
         return WorkerHello(

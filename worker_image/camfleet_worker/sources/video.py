@@ -30,6 +30,8 @@ _FILE_FORMATS = (
 _LATE_SECONDS = 0.5
 _MAX_GAP_SECONDS = 10.0
 _MAX_BAD_PACKETS = 250
+_NEARLY = 0.9
+"""Of a timeout: whatever fails after that failed because of it."""
 _local = threading.local()
 
 
@@ -85,6 +87,7 @@ class _Video:
         av.logging.set_level(None)
         self._number = 0
         self._discontinuity = True
+        began = time.monotonic()
         try:
             self._container = container = av.open(
                 url, options=options, timeout=(OPEN_TIMEOUT, self._context.read_timeout)
@@ -99,7 +102,8 @@ class _Video:
             self._packets = container.demux(stream)
         except (av.FFmpegError, OSError, ValueError) as error:
             self.close()
-            raise classify(error, opening=True, network=self.network) from None
+            late = time.monotonic() - began > OPEN_TIMEOUT * _NEARLY
+            raise classify(error, opening=True, network=self.network, timed_out=late) from None
         except BaseException:
             self.close()
             raise
@@ -115,6 +119,7 @@ class _Video:
 
         if self._packets is None:
             raise SourceError(Fault.LOST, "the source is not open")
+        began = time.monotonic()
         try:
             if not self._frames:
                 packet = next(self._packets)
@@ -129,7 +134,9 @@ class _Video:
                     return None
             return self._frames.pop(0) if self._frames else None
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise classify(error, opening=self._number == 0, network=self.network) from None
+            late = time.monotonic() - began > self._context.read_timeout * _NEARLY
+            first = self._number == 0
+            raise classify(error, opening=first, network=self.network, timed_out=late) from None
 
     def _picture(self, frame: av.VideoFrame) -> VideoPicture:
         self._number += 1
