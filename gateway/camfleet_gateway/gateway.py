@@ -56,6 +56,7 @@ class Gateway:
             clock=self.clock,
             worker_key=state.worker_key if state is not None else None,
             stats_timeout=settings.stats_timeout_seconds,
+            hold_seconds=settings.hold_seconds,
         )
         self.roster = Roster(
             authenticator=self.authenticator, max_viewers=settings.max_viewers, refused=self.refused

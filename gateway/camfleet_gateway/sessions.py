@@ -47,7 +47,6 @@ from camfleet_protocol.wire import VERSION, Codec, Opcode, WireError, parse_fram
 logger = logging.getLogger(__name__)
 
 HELLO_SECONDS = 10.0
-HOLD_SECONDS = 10.0
 MAX_HELD = 1000
 MAX_BAD_MESSAGES = 20
 MAX_MESSAGES_PER_SECOND = 500.0
@@ -194,7 +193,7 @@ class WorkerGate:
         clock: Clock,
         worker_key: Path | None,
         stats_timeout: float,
-        hold_seconds: float = HOLD_SECONDS,
+        hold_seconds: float,
     ) -> None:
         self.sessions: dict[WorkerSession, None] = {}
         self._hub = hub

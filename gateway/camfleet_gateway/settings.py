@@ -42,6 +42,9 @@ class GatewaySettings(BaseModel):
     stats_timeout_seconds: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = Field(
         5.0, description="A worker whose statistics are silent for so long counts as lost, in seconds."
     )
+    hold_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = Field(
+        10.0, description="How long a worker waits for the camera's status to name it, in seconds."
+    )
     max_viewers: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2000, description="Viewer connections in total, of all kinds."
     )

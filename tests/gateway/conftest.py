@@ -1,0 +1,102 @@
+"""A running gateway for the tests of this folder, and ways to be a worker or a viewer of it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from gateway_clients import FakeWorker
+from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
+
+from camfleet_protocol.camera import Camera
+from camfleet_protocol.local import StateFolder
+
+ROLES = ("viewer", "operator", "admin", "worker")
+
+
+class Tokens:
+    """A tokens file with one token of each role."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.by_role = {role: "cft_" + secrets.token_urlsafe(32) for role in ROLES}
+        self.write(ROLES)
+
+    def write(self, roles: tuple[str, ...]) -> None:
+        """Let the file hold the tokens of these roles."""
+        entries = [
+            {
+                "name": f"the-{role}",
+                "role": role,
+                "sha256": hashlib.sha256(self.by_role[role].encode()).hexdigest(),
+            }
+            for role in roles
+        ]
+        self.path.write_text(yaml.safe_dump({"tokens": entries}))
+
+    def header(self, role: str | None) -> dict[str, str]:
+        """The Authorization header of a role, none for None."""
+        return {} if role is None else {"Authorization": f"Bearer {self.by_role[role]}"}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateFolder:
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens.yaml")
+
+
+@pytest.fixture
+def start(state: StateFolder) -> Iterator[Callable[..., GatewayProcess]]:
+    """Start gateways that end with the test."""
+    running: list[GatewayProcess] = []
+
+    def start_one(**settings: Any) -> GatewayProcess:
+        gateway = GatewayProcess(state, **settings)
+        running.append(gateway)
+        return gateway
+
+    yield start_one
+    for gateway in running:
+        gateway.kill()
+        if "Traceback" in gateway.log:
+            print(gateway.log, file=sys.stderr)
+            pytest.fail("the gateway has logged a traceback")
+
+
+@pytest.fixture
+def gateway(start: Callable[..., GatewayProcess], door: Camera) -> GatewayProcess:
+    """A gateway without authentication, with quick timers, that knows the camera `door`."""
+    return start(linger_seconds=0.5, stats_timeout_seconds=2.0)
+
+
+@pytest.fixture
+def door(state: StateFolder) -> Camera:
+    """A camera of the directory."""
+    return put_camera(state, test_pattern("door"))
+
+
+@pytest.fixture
+def publish(state: StateFolder, gateway: GatewayProcess) -> Callable[[Camera], Any]:
+    """`async with publish(camera) as worker`: the camera's current worker, accepted."""
+
+    @asynccontextmanager
+    async def publishing(camera: Camera, **options: Any) -> AsyncIterator[FakeWorker]:
+        token = worker_token(state, camera)
+        async with FakeWorker.running(gateway.internal_url, camera.id, token, **options) as worker:
+            await worker.accepted()
+            yield worker
+
+    return publishing

@@ -1,0 +1,179 @@
+"""The process: starting, listening, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_clients import FakeViewer, eventually
+from support.gateway_process import GatewayProcess, put_camera, test_pattern
+
+from camfleet_gateway.servers import UNSENT_LOW_WATER_BYTES, USER_TIMEOUT_MS, ListenError, listen, port_of
+from camfleet_protocol.camera import Camera
+from camfleet_protocol.local import StateFolder
+from camfleet_protocol.messages import GoAway
+
+
+def test_accepted_sockets_inherit_the_bounds() -> None:
+    listener = listen("127.0.0.1", 0)
+    try:
+        client = socket.create_connection(("127.0.0.1", port_of(listener)))
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        try:
+            option = socket.TCP_NOTSENT_LOWAT
+            assert accepted.getsockopt(socket.IPPROTO_TCP, option) == UNSENT_LOW_WATER_BYTES
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == USER_TIMEOUT_MS
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        finally:
+            accepted.close()
+            client.close()
+    finally:
+        listener.close()
+
+
+def test_a_taken_port_is_said_in_one_line(start: Callable[..., GatewayProcess], tmp_path: Path) -> None:
+    gateway = start()
+    with pytest.raises(ListenError, match="another program uses this port"):
+        listen("127.0.0.1", gateway.viewer_port)
+    with pytest.raises(AssertionError) as error:
+        GatewayProcess(StateFolder(tmp_path / "second"), port=gateway.viewer_port)
+    assert "ended with 2" in str(error.value)
+    assert f"cannot listen on 127.0.0.1:{gateway.viewer_port}" in str(error.value)
+    assert "Traceback" not in str(error.value)
+    with pytest.raises(ListenError):
+        listen("no.such.host.invalid", 0)
+
+
+async def test_a_stop_says_goodbye_and_is_quick(gateway: GatewayProcess, door: Camera, publish: Any) -> None:
+    async with (
+        publish(door) as worker,
+        FakeViewer.running(gateway.viewer_url, "door") as viewer,
+        httpx.AsyncClient(timeout=15) as http,
+        http.stream("GET", f"{gateway.viewer_url}/cameras/door/stream/feed") as feed,
+    ):
+        await worker.demand(lambda d: d.plain and d.annotated, "both")
+        begin = time.monotonic()
+        code = await asyncio.to_thread(gateway.stop)
+        assert code == 0 and time.monotonic() - begin < 5
+        await asyncio.wait_for(viewer.closed.wait(), 10)
+        assert viewer.of(GoAway)[0].retry_ms is not None
+        assert (await worker.closing())[1][0].retry_ms is not None
+        await feed.aread()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{gateway.viewer_url}/livez")
+
+
+async def test_a_stop_does_not_wait_for_those_who_read_nothing(
+    gateway: GatewayProcess, door: Camera, publish: Any
+) -> None:
+    async with publish(door) as worker:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.viewer_port, limit=1024)
+        writer.write(b"GET /cameras/door/stream/feed HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await worker.demand(lambda d: d.annotated, "annotated")
+        streaming = asyncio.create_task(worker.stream(100, size=500_000, annotated=True))
+
+        async def stuck() -> bool:
+            async with httpx.AsyncClient(timeout=15) as http:
+                debug = (await http.get(f"{gateway.viewer_url}/streaming/debug")).json()
+            return bool(debug["traffic"]["mjpeg"]["frames_skipped"] > 50)
+
+        await eventually(stuck, "a reader that reads nothing skips pictures")
+        begin = time.monotonic()
+        assert await asyncio.to_thread(gateway.stop) == 0
+        assert time.monotonic() - begin < 5
+        streaming.cancel()
+        await asyncio.gather(streaming, return_exceptions=True)
+        writer.transport.abort()
+        assert reader is not None
+
+
+def test_it_ends_with_its_parent(start: Callable[..., GatewayProcess]) -> None:
+    gateway = start()
+    gateway.close_input()
+    assert gateway.process.wait(10) == 0
+
+
+def test_it_says_where_it_listens(start: Callable[..., GatewayProcess], state: StateFolder) -> None:
+    gateway = start()
+    announced = json.loads((state.root / "gateway.json").read_text())
+    assert announced == {
+        "viewer_port": gateway.viewer_port,
+        "internal_port": gateway.internal_port,
+        "pid": gateway.pid,
+    }
+    assert "listening" in gateway.log
+    assert httpx.get(f"{gateway.internal_url}/livez", timeout=15).text == "ok\n"
+    assert httpx.get(f"{gateway.internal_url}/api/cameras", timeout=15).status_code == 404
+    assert httpx.get(f"{gateway.viewer_url}/ws/worker", timeout=15).status_code == 404
+
+
+def test_unreadable_objects_leave_the_others_alone(
+    start: Callable[..., GatewayProcess], state: StateFolder
+) -> None:
+    put_camera(state, test_pattern("door"))
+    (state.objects / "default.bad.json").write_text("{")
+    (state.objects / "default.wrong.json").write_bytes((state.objects / "default.door.json").read_bytes())
+    (state.objects / "default.large.json").write_bytes(b" " * 2_000_000)
+    gateway = start()
+
+    def names() -> list[str]:
+        cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=15).json()["cameras"]
+        return [camera["name"] for camera in cameras]
+
+    assert names() == ["door"]
+    put_camera(state, test_pattern("hall"))
+    end = time.monotonic() + 15
+    while names() != ["door", "hall"]:
+        assert time.monotonic() < end
+    (state.objects / "default.door.json").write_text("half a fi")
+    (state.objects / "default.hall.json").unlink()
+    while names() != ["door"]:
+        assert time.monotonic() < end, "an object that cannot be read stays as it was"
+
+
+async def test_without_a_state_folder_cameras_live_in_memory(tmp_path: Path) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    program = (
+        "import sys; from camfleet_gateway.main import run; "
+        "from camfleet_gateway.settings import GatewaySettings; "
+        f"sys.exit(run(GatewaySettings(port={ports[0]}, internal_port={ports[1]}, exit_with_parent=True)))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{ports[0]}"
+    try:
+        async with httpx.AsyncClient(timeout=15, base_url=url) as http:
+
+            async def up() -> bool:
+                try:
+                    return (await http.get("/readyz")).status_code == 200
+                except httpx.ConnectError:
+                    return False
+
+            await eventually(up, "ready")
+            spec = {"source": {"testPattern": {}}}
+            assert (await http.post("/api/cameras", json={"name": "a", "spec": spec})).status_code == 201
+            assert (await http.post("/api/cameras", json={"name": "a", "spec": spec})).status_code == 409
+            patched = await http.patch("/api/cameras/a", json={"stream": {"quality": 10}})
+            assert patched.json()["settings"]["stream"]["quality"] == 10
+            assert (await http.delete("/api/cameras/a")).status_code == 204
+            assert (await http.get("/api/cameras")).json() == {"cameras": [], "total_cameras": 0}
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 0
