@@ -113,46 +113,54 @@ async def start(**settings: Any) -> tuple[float, float]:
             return picture, time.monotonic() - worker.started
 
 
+def row(*cells: str) -> None:
+    """One row of a table."""
+    print(f"| {' | '.join(cells)} |")
+
+
 async def measure(clip: Path, models: str, seconds: float) -> None:
     faces: dict[str, Any] = {"source": str(clip), "detector": ("yunet",), "model_dir": models}
     pattern: dict[str, Any] = {"source": "test", "detector": ("mock",)}
     decode, decode_rss = await asyncio.to_thread(reference, clip, seconds, "")
     floor, floor_rss = await asyncio.to_thread(reference, clip, seconds, models)
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} cores, Python {sys.version.split()[0]}\n")
     print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}"
+        f"1080p25 H.264 at its own pace, YuNet at 5/s, live pictures 640 wide at 10/s; {seconds:.0f} s each\n"
     )
-    print(
-        f"\n1080p25 H.264 at its own pace, YuNet at 5/s, live pictures 640 wide at 10/s; {seconds:.0f} s each\n"
+    heads = (
+        "what",
+        "CPU s per s",
+        "of decode",
+        "of floor",
+        "RSS MB",
+        "captured/s",
+        "inferred/s",
+        "encoded/s",
     )
-    print(
-        "| what | CPU s per s | of decode | of floor | RSS MB | captured/s | inferred/s | encoded/s | age ms |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    print(
-        f"| decode: PyAV alone | {decode:.3f} | 1 | {decode / floor:.2f} | {decode_rss / 1e6:.0f} | 25 | 0 | 0 | |"
-    )
-    print(
-        f"| floor: decode + YuNet | {floor:.3f} | {floor / decode:.2f} | 1 | {floor_rss / 1e6:.0f} | 25 | 5 | 0 | |"
-    )
+    row(*heads, "age ms")
+    row(*["---"] * 9)
+
+    def costs(name: str, cpu: float, rss: float, *rates: float) -> None:
+        ratios = (f"{cpu:.3f}", f"{cpu / decode:.2f}", f"{cpu / floor:.2f}", f"{rss / 1e6:.0f}")
+        row(name, *ratios, *(f"{rate:.1f}" for rate in rates))
+
+    costs("decode: PyAV alone", decode, decode_rss, 25, 0, 0, 0)
+    costs("floor: decode + YuNet", floor, floor_rss, 25, 5, 0, 0)
     for name, demand in (
         ("worker, nobody watches", None),
         ("worker, plain pictures", Demand(plain=True)),
         ("worker, plain and annotated", Demand(plain=True, annotated=True)),
     ):
         r = await steady(demand, seconds, **faces)
-        print(
-            f"| {name} | {r['cpu']:.3f} | {r['cpu'] / decode:.2f} | {r['cpu'] / floor:.2f} | {r['rss'] / 1e6:.0f} "
-            f"| {r['captured']:.1f} | {r['inferred']:.1f} | {r['encoded']:.1f} | {r['age']:.1f} |"
-        )
-    print(
-        f"\nStart of the process to the gateway's first picture / first boxes, median and worst of {STARTS}\n"
-    )
-    print("| source | first picture s | first boxes s |")
-    print("|---|---|---|")
+        costs(name, r["cpu"], r["rss"], r["captured"], r["inferred"], r["encoded"], r["age"])
+    print(f"\nStart of the process to the gateway's first picture / boxes, median and worst of {STARTS}\n")
+    row("source", "first picture s", "first boxes s")
+    row("---", "---", "---")
     for name, settings in (("test pattern, mock detector", pattern), ("1080p file, YuNet", faces)):
         runs = [await start(**settings) for _ in range(STARTS)]
         columns = (f"{statistics.median(c):.2f} / {max(c):.2f}" for c in zip(*runs, strict=True))
-        print(f"| {name} | {' | '.join(columns)} |")
+        row(name, *columns)
 
 
 def main() -> None:

@@ -404,6 +404,8 @@ def _why(error: BaseException) -> str:
         return "it refuses the token" if status in (401, 403) else f"it answers with HTTP status {status}"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return "the token file cannot be read"
     if isinstance(error, InvalidHandshake):
         return f"it does not speak WebSocket ({type(error).__name__})"
     return redact(str(error))[:200]
