@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +322,17 @@ def test_heartbeat_is_touched_only_while_all_is_well(tmp_path: Path) -> None:
     watchdog.start()
     watchdog.stop()
     assert heartbeat.exists()
+
+
+def test_a_hanging_stage_ends_a_real_process_and_shows_where_it_hangs() -> None:
+    code = (
+        "import time; from camfleet_worker.watchdog import Stage, Watchdog\n"
+        "stage = Stage('capture'); stage.expect(1, 'opening the source'); Watchdog([stage], None).start()\n"
+        "def hangs_for_ever(): time.sleep(60)\n"
+        "hangs_for_ever()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == EXIT_CODE
+    assert "stage capture is" in done.stderr and "hangs_for_ever" in done.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from camfleet_protocol.messages import (
@@ -42,6 +41,7 @@ from camfleet_protocol.window import MIN_WINDOW, AckWindow, window_size
 from camfleet_protocol.wire import SUBPROTOCOL, Codec, Opcode, WireError, encode_frame
 from camfleet_worker.counters import Counters, Rate
 from camfleet_worker.ladder import gateway_delay
+from camfleet_worker.link import tune, why
 from camfleet_worker.live import NO_DEMAND, Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.outbox import Outbox
@@ -58,8 +58,6 @@ EVENT_RETRY_SECONDS = 10.0
 _EVENT_BATCH = 32
 _PING_SECONDS = 5.0
 _PING_TIMEOUT = 15.0
-_NOTSENT_LOWAT = 64 * 1024
-_USER_TIMEOUT_MS = 10_000
 _MAX_BAD_MESSAGES = 100
 _POLICY, _TRY_LATER = 1008, 1013
 
@@ -149,7 +147,7 @@ class Publisher:
             except (OSError, TimeoutError, WebSocketException) as error:
                 outcome = _Outcome.RETRY
                 if not told:
-                    logger.warning("the gateway cannot be reached: %s", _why(error))
+                    logger.warning("the gateway cannot be reached: %s", why(error))
                     told = not isinstance(error, ConnectionClosed)
             finally:
                 self._disconnected()
@@ -184,7 +182,7 @@ class Publisher:
             ping_interval=None,
             max_size=MAX_WORKER_CONTROL_BYTES,
         ) as socket_:
-            _tune(socket_)
+            tune(socket_)
             try:
                 await self._session(socket_)
             except ConnectionClosed as closed:
@@ -197,7 +195,7 @@ class Publisher:
         if code == _POLICY:
             raise FencedError(reason)
         if self._goaway is None:
-            logger.warning("the connection to the gateway is lost: %s", _why(closed))
+            logger.warning("the connection to the gateway is lost: %s", why(closed))
         return _Outcome.LATER if code == _TRY_LATER else _Outcome.RETRY
 
     async def _session(self, connection: ClientConnection) -> None:
@@ -386,26 +384,3 @@ async def _first_failure(coroutines: list[Coroutine[Any, Any, None]]) -> None:
     errors.sort(key=lambda error: not isinstance(error, ConnectionClosed))
     if errors:
         raise errors[0]
-
-
-def _tune(connection: ClientConnection) -> None:
-    raw = connection.transport.get_extra_info("socket")
-    if raw is None:
-        return
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for option, value in (("TCP_NOTSENT_LOWAT", _NOTSENT_LOWAT), ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)):
-        if hasattr(socket, option):
-            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return "it refuses the token" if status in (401, 403) else f"it answers with HTTP status {status}"
-    if isinstance(error, TimeoutError):
-        return "it does not answer in time"
-    if isinstance(error, FileNotFoundError | PermissionError):
-        return "the token file cannot be read"
-    if isinstance(error, InvalidHandshake):
-        return f"it does not speak WebSocket ({type(error).__name__})"
-    return redact(str(error))[:200]
