@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from support.gateway_process import worker_token
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -22,6 +21,7 @@ from camfleet_protocol.camera import Camera, SourceType
 from camfleet_protocol.detections import Detection, FrameMeta, encode_meta
 from camfleet_protocol.local import StateFolder
 from camfleet_protocol.wire import SUBPROTOCOL, Codec, Flags, Opcode, encode_frame
+from support.gateway_process import worker_token
 
 WIDTH, HEIGHT = 640, 360
 MAGENTA = (255, 0, 255)
@@ -68,7 +68,7 @@ class SimulatedWorker:
 
 
 def block_of(number: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height in pixels of the block in picture `number`; multiples of 16, as JPEG likes."""
+    """Left, top, width and height in pixels of the block in a picture; multiples of 16, as JPEG likes."""
     return 32 + 16 * (number % 24), 96 + 16 * (number % 7), 112, 96
 
 

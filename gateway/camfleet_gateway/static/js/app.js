@@ -86,7 +86,7 @@ class App {
     this.#drawer.toggle(false);
     this.#hideBanner();
     this.#bar.setSignedIn(false);
-    this.#show(new LoginView((found) => this.#enter(found), message));
+    this.#show(() => new LoginView((found) => this.#enter(found), message));
     this.#route = null;
   }
 
@@ -181,16 +181,18 @@ class App {
     if (camera !== null) {
       this.#lastCamera = camera;
       const remove = (id) => confirmRemove(id, () => this.#goHome());
-      this.#show(new CameraView(camera, this.#store, this.#socket, { remove }));
+      this.#show(() => new CameraView(camera, this.#store, this.#socket, { remove }));
     } else {
-      this.#show(new GridView(this.#store, this.#socket, { add: showAdd, focus: this.#lastCamera }));
+      const focus = this.#lastCamera;
+      this.#show(() => new GridView(this.#store, this.#socket, { add: showAdd, focus }));
       this.#lastCamera = null;
     }
   }
 
-  #show(view) {
+  /** Replace the view; the old one lets go of its cameras before the new one asks for its own. */
+  #show(make) {
     this.#view?.dispose();
-    this.#view = view;
+    const view = (this.#view = make());
     this.#main.replaceChildren(view.element);
     document.title = `${view.title} · Camfleet`;
     scrollTo(0, 0);
