@@ -69,7 +69,8 @@ class Guard:
         await self._app(scope, _bounded(receive), _with_headers(scope, send))
 
     def _problem(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
-        host = headers.get("host", "")
+        hosts = headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""
         name = host_name(host)
         if name not in self._hosts:
             if self._loopback_only and not is_loopback(name):

@@ -8,6 +8,7 @@ ever further behind.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -23,6 +24,8 @@ from camfleet_gateway.roster import Roster
 BOUNDARY = b"camfleet-picture"
 SNAPSHOT_FRESH_SECONDS = 1.0
 SNAPSHOT_WAIT_SECONDS = 5.0
+END_SECONDS = 1.0
+"""How long a reader may take for the rest of an answer that ends."""
 
 
 class MjpegViewer:
@@ -39,7 +42,9 @@ class MjpegViewer:
         clock: Clock,
         annotated: bool,
         max_fps: float | None,
+        abort: Callable[[], None],
     ) -> None:
+        self._abort = abort
         self.principal = principal
         self.subscription = Subscription(
             channel, self, hub.traffic[self.kind], annotated=annotated, max_fps=max_fps
@@ -48,6 +53,7 @@ class MjpegViewer:
         self._traffic = hub.traffic[self.kind]
         self._wake = asyncio.Event()
         self._ended = False
+        self._cut_off: asyncio.TimerHandle | None = None
 
     def notify(self, subscription: Subscription) -> None:
         """A picture waits."""
@@ -65,9 +71,17 @@ class MjpegViewer:
         """Nothing to check: TCP ends connections that take nothing."""
 
     def end(self) -> None:
-        """End the answer."""
+        """End the answer; a reader that takes nothing is cut off soon."""
+        if not self._ended:
+            self._ended = True
+            self._wake.set()
+            self._cut_off = asyncio.get_running_loop().call_later(END_SECONDS, self._abort)
+
+    def ended(self) -> None:
+        """The answer has ended."""
         self._ended = True
-        self._wake.set()
+        if self._cut_off is not None:
+            self._cut_off.cancel()
 
     def debug(self, now: float) -> dict[str, Any]:
         """What one needs to see why a picture is late."""
@@ -143,6 +157,7 @@ class MjpegResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             listener.cancel()
+            self._viewer.ended()
             self._viewer.subscription.channel.unsubscribe(self._viewer.subscription)
             self._roster.remove(self._viewer)
 

@@ -11,6 +11,7 @@ from camfleet_gateway.identity import Problem
 from camfleet_gateway.mjpeg import MjpegResponse, MjpegViewer, next_picture
 from camfleet_gateway.models import ErrorView
 from camfleet_gateway.query import flag, rate
+from camfleet_gateway.transport import ABORT_EXTENSION
 from camfleet_protocol.messages import CameraState
 
 _NO_PICTURE = (CameraState.OFFLINE, CameraState.SUSPENDED)
@@ -56,6 +57,7 @@ def add_pictures(app: FastAPI, gateway: Gateway) -> None:
             clock=gateway.clock,
             annotated=flag(annotated, default=True),
             max_fps=max_fps,
+            abort=request.scope["extensions"][ABORT_EXTENSION],
         )
         try:
             return MjpegResponse(viewer, hub=gateway.hub, roster=gateway.roster)

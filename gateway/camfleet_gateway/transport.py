@@ -21,6 +21,8 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 LINK_EXTENSION = "camfleet.link"
+ABORT_EXTENSION = "camfleet.abort"
+"""In the scope of an HTTP request: drops its connection, whatever waits in it."""
 LINGER_SECONDS = 3.0
 """How long a refused peer may take to read our close frame before it is cut off."""
 HEAD_TIMEOUT_SECONDS = 10.0
@@ -251,8 +253,10 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """A further request begins on a kept connection."""
+        """A request begins, maybe a further one on a kept connection."""
         super().on_message_begin()
+        extensions: dict[str, Any] = {ABORT_EXTENSION: self.transport.abort}
+        self.scope["extensions"] = extensions
         if self._head_timer is None:
             self._start_timer()
 

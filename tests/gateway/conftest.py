@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from gateway_clients import FakeWorker
-from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
 
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
+from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
 
 ROLES = ("viewer", "operator", "admin", "worker")
 
@@ -90,7 +90,7 @@ def door(state: StateFolder) -> Camera:
 
 @pytest.fixture
 def publish(state: StateFolder, gateway: GatewayProcess) -> Callable[[Camera], Any]:
-    """`async with publish(camera) as worker`: the camera's current worker, accepted."""
+    """Be the current worker of a camera, in an `async with` block; accepted on entry."""
 
     @asynccontextmanager
     async def publishing(camera: Camera, **options: Any) -> AsyncIterator[FakeWorker]:

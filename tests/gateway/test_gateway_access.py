@@ -11,10 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Tokens
 from gateway_clients import FakeViewer, ws
 from pydantic import ValidationError
-from support.gateway_process import GatewayProcess, put_camera, test_pattern
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -30,6 +28,8 @@ from camfleet_gateway.auth import (
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.settings import GatewaySettings, is_loopback
 from camfleet_protocol.local import StateFolder
+from conftest import Tokens
+from support.gateway_process import GatewayProcess, put_camera, test_pattern
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = 0, 1, 2, 3
 RANKS = {None: 0, "worker": 0, "viewer": 1, "operator": 2, "admin": 3}

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from gateway_clients import FakeViewer, eventually, ws
-from support.gateway_process import GatewayProcess
 from websockets.asyncio.client import connect
 
 from camfleet_gateway.events import Debounce, EventLog, Presence
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.messages import CameraState, EventRecord
+from support.gateway_process import GatewayProcess
 
 LIVE, STALE, OFFLINE = CameraState.LIVE, CameraState.STALE, CameraState.OFFLINE
 CONNECTING, SUSPENDED = CameraState.CONNECTING, CameraState.SUSPENDED

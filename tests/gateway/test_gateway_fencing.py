@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Tokens
 from gateway_clients import FakeViewer, FakeWorker, eventually
+
+from camfleet_gateway.fencing import Verdict, judge, judge_by_hand
+from camfleet_protocol.camera import Camera, CameraStatus, WorkerStatus
+from camfleet_protocol.local import StateFolder, WorkerIdentity
+from conftest import Tokens
 from support.gateway_process import (
     GatewayProcess,
     put_camera,
@@ -15,10 +19,6 @@ from support.gateway_process import (
     test_pattern,
     worker_token,
 )
-
-from camfleet_gateway.fencing import Verdict, judge, judge_by_hand
-from camfleet_protocol.camera import Camera, CameraStatus, WorkerStatus
-from camfleet_protocol.local import StateFolder, WorkerIdentity
 
 
 def status(attempt: int, uid: str) -> CameraStatus:

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 from gateway_clients import FakeViewer, eventually
 from prometheus_client.parser import text_string_to_metric_families
-from support.gateway_process import GatewayProcess, test_pattern
 
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.clock import Clock
@@ -17,6 +16,7 @@ from camfleet_gateway.metrics import FAMILIES, camera_chunks, escape
 from camfleet_gateway.telemetry import Telemetry
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.messages import FrameCounts, SourceState, SourceStats, Stats, WorkerHello
+from support.gateway_process import GatewayProcess, test_pattern
 
 CAMERA = {
     "camfleet_camera_info", "camfleet_camera_worker_connected", "camfleet_camera_source_connected",

@@ -6,20 +6,21 @@ import asyncio
 import base64
 import json
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
-from conftest import Tokens
 from gateway_clients import FakeWorker, eventually, picture, ws
-from support.gateway_process import GatewayProcess, put_camera, remove_camera, test_pattern, worker_token
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
+from conftest import Tokens
+from support.gateway_process import GatewayProcess, put_camera, remove_camera, test_pattern, worker_token
 
 
 async def pictures_of(socket: Any) -> dict[str, Any]:
@@ -44,7 +45,7 @@ async def test_legacy_protocol(gateway: GatewayProcess, door: Camera, publish: A
             metadata = message["metadata"]
             assert metadata["camera_id"] == "default.door"
             assert set(metadata) == {"camera_id", "timestamp", "fps", "detections"}
-            assert metadata["timestamp"] == pytest.approx(__import__("time").time(), abs=20)
+            assert metadata["timestamp"] == pytest.approx(time.time(), abs=20)
             assert metadata["detections"][0] == {
                 "kind": "face",
                 "label": "face",

@@ -51,6 +51,7 @@ class GatewayProcess:
         deadline = time.monotonic() + START_SECONDS
         while not self._ready():
             if self.process.poll() is not None:
+                self._wait(10.0)
                 raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.log}")
             if time.monotonic() > deadline:
                 self.kill()
