@@ -38,7 +38,8 @@ def _scene(
         light = drift * number + flicker * (number % 2)
         if switch_at is not None and number >= switch_at:
             light += 60
-        image = np.clip(scene + light + random.normal(0, noise, scene.shape), 0, 255).astype(np.uint8)
+        grain = random.standard_normal((360, 640, 1), np.float32) * noise
+        image = np.clip(scene + light + grain, 0, 255).astype(np.uint8)
         if ball:
             cv2.circle(image, (100 + number * 4 % 440, 180), 25, (200, 200, 200), -1)
         if jpeg is not None:
