@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,6 +45,8 @@ class SimulatedWorker:
     seen: list[str] = field(default_factory=list)
     """Operations that the gateway has sent."""
     published: int = 0
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Events to tell, fields of `EventRecord`; each is sent once."""
 
     def lose_source(self, message: str) -> None:
         """The source vanishes; the worker stays."""
@@ -187,6 +190,9 @@ class Publishers:
                                     payload=picture,
                                 )
                             )
+                while worker.events:
+                    event = m.EventRecord.model_validate(worker.events.pop(0))
+                    await socket.send(m.WorkerEvent(event=event).encode())
                 if now >= next_stats:
                     next_stats = now + 0.5
                     stats = m.Stats(

@@ -7,8 +7,7 @@ import time
 import httpx
 import pytest
 from page_probe import drawn, fingerprint, look, tile, wait_drawn, wait_state
-
-from conftest import Pages, Site, eventually
+from page_site import Pages, Site, eventually
 
 pytestmark = pytest.mark.browser
 
