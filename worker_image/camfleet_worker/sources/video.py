@@ -161,6 +161,7 @@ class FileVideoSource(_Video):
         super().__init__(context)
         self._path = Path(spec.path)
         self._loop = spec.loop is not False
+        self._opened: tuple[int, int] | None = None
         self._clock_start: float | None = None
         self._first_pts = 0.0
         self._last_pts = 0.0
@@ -169,6 +170,7 @@ class FileVideoSource(_Video):
     def open(self) -> None:
         """Open the file."""
         path = self._allowed_path()
+        self._opened = _identity(path)
         self._clock_start = None
         self._in_this_round = 0
         self._open(f"file:{path}", {"protocol_whitelist": "file", "format_whitelist": _FILE_FORMATS})
@@ -232,7 +234,9 @@ class FileVideoSource(_Video):
     def _restart(self) -> None:
         import av
 
-        if self._container is not None and self._stream is not None:
+        # A path that names another file by now, or none, does not go on with the one that is still open.
+        same = _identity(self._allowed_path()) == self._opened
+        if same and self._container is not None and self._stream is not None:
             try:
                 self._container.seek(0)
                 self._packets = self._container.demux(self._stream)
@@ -245,6 +249,14 @@ class FileVideoSource(_Video):
     def _period(self) -> float:
         rate = self._stream.average_rate if self._stream is not None else None
         return 1 / float(rate) if rate else 0.04
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise classify(error, opening=True, network=False) from None
+    return stat.st_dev, stat.st_ino
 
 
 class RtspVideoSource(_Video):
