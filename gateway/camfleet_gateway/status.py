@@ -13,6 +13,8 @@ from camfleet_protocol.settings import Settings, effective_settings
 
 STALE_SECONDS = 2.0
 
+_TELLING = ("Ready", "Scheduled")
+"""Conditions of the operator that say why there is no worker."""
 _SOURCE_REASONS = {
     SourceState.CONNECTING: "Connecting",
     SourceState.BACKOFF: "SourceUnavailable",
@@ -119,7 +121,7 @@ def view_of(facts: Facts, camera: Camera | None, telemetry: Telemetry | None, no
 
 def _without_worker(camera: Camera | None) -> View:
     for condition in camera.status.conditions if camera else ():
-        if condition.type == "Ready" and condition.status is not ConditionStatus.TRUE and condition.reason:
+        if condition.type in _TELLING and condition.status is ConditionStatus.FALSE and condition.reason:
             return View(CameraState.OFFLINE, condition.reason, redact(condition.message))
     return View(CameraState.OFFLINE, "NoWorker", "no worker is connected")
 

@@ -360,6 +360,9 @@ class Publisher:
             if idle or not trips:
                 trips = [*trips[-7:], trip]
                 self._round_trip = min(trips)
+            oldest = self._window.oldest_sent_at
+            if oldest is not None and self._clock() - oldest > _PING_TIMEOUT:
+                raise TimeoutError("the gateway acknowledges no pictures")
             await asyncio.sleep(_PING_SECONDS)
 
     def _disconnected(self) -> None:
