@@ -2,9 +2,10 @@
 
 Both servers are processes of their own. 200 viewers in another process subscribe to one camera that publishes
 60 KB pictures 15 times a second, and acknowledge each picture; each side sends at most two that are not
-acknowledged. CPU is what the kernel counts for the server's process (user and system, /proc/PID/stat) over the
-measured time, divided by the pictures that reached viewers in it. The two servers take turns, several rounds;
-the ratio is that of the medians. The gateway's figure includes taking the pictures from the worker's socket.
+acknowledged. CPU is what the kernel counts for the server's process (user and system, /proc/PID/stat) over
+the measured time, divided by the pictures that reached viewers in it. The two servers take turns, several
+rounds; the ratio is that of the medians. The gateway's figure includes taking the pictures from the worker's
+socket.
 
     python bench/bench_fanout.py [--viewers 200] [--fps 15] [--seconds 6] [--rounds 5]
 """
@@ -31,12 +32,11 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token  # noqa: E402
-
 from camfleet_protocol.local import StateFolder  # noqa: E402
 from camfleet_protocol.messages import FrameCounts, SourceState, SourceStats, Stats, WorkerHello  # noqa: E402
 from camfleet_protocol.window import AckWindow  # noqa: E402
 from camfleet_protocol.wire import Codec, Opcode, encode_frame  # noqa: E402
+from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 WINDOW = 2
@@ -57,12 +57,15 @@ class BareViewer(WSListener):  # type: ignore[misc]
         self.slot: tuple[int, bytes] | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
+        """Begin."""
         self.transport = transport
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Forget it."""
         self.viewers.discard(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a message."""
         if frame.msg_type == WSMsgType.TEXT:
             text = frame.get_payload_as_memoryview()
             if bytes(text[:12]) == b'{"op":"ack",':
@@ -73,12 +76,14 @@ class BareViewer(WSListener):  # type: ignore[misc]
                 self.viewers.add(self)
 
     def offer(self, seq: int, message: bytes) -> None:
+        """Send the newest picture, or keep it until there is room."""
         if self.window.open:
             self.send(seq, message)
         else:
             self.slot = (seq, message)
 
     def send(self, seq: int, message: bytes) -> None:
+        """Send a picture."""
         self.slot = None
         self.window.sent(seq, 0.0)
         self.transport.send(WSMsgType.BINARY, message)
@@ -127,9 +132,11 @@ class Client(WSListener):  # type: ignore[misc]
         self.ages: list[float] = []
 
     def on_ws_connected(self, transport: WSTransport) -> None:
+        """Begin."""
         transport.send(WSMsgType.TEXT, SUBSCRIBE)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a message."""
         if frame.msg_type != WSMsgType.BINARY:
             if frame.msg_type == WSMsgType.PING:
                 transport.send_pong(frame.get_payload_as_bytes())
@@ -173,10 +180,12 @@ class Publisher(WSListener):  # type: ignore[misc]
         self.window = AckWindow(WINDOW)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
+        """Begin."""
         self.transport = transport
         transport.send(WSMsgType.TEXT, WorkerHello(camera="default.bench", attempt=1).encode().encode())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a message."""
         if frame.msg_type == WSMsgType.TEXT and frame.get_payload_as_bytes().startswith(b'{"op":"ack"'):
             self.window.acked(int(frame.get_payload_as_ascii_text().rpartition(":")[2][:-1]), 0.0)
 
@@ -310,7 +319,8 @@ def machine() -> str:
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("uvicorn", "websockets", "uvloop", "picows")
     )
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {versions}"
+    system = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{model}, {os.cpu_count()} cores, {system}, {versions}"
 
 
 def main() -> None:
@@ -324,21 +334,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(machine())
-    print(
-        f"{options.viewers} viewers x {options.fps:g} fps x {options.size} B, window {WINDOW}, load {os.getloadavg()[0]:.1f}"
-    )
-    print(
-        f"{'server':8} {'us/picture':>10} {'CPU %':>6} {'delivered %':>11} {'gaps':>5} {'p50 ms':>7} {'p99 ms':>7}"
-    )
+    load = f"{options.viewers} viewers x {options.fps:g} fps x {options.size} B, window {WINDOW}"
+    print(f"{load}, load average {os.getloadavg()[0]:.1f}")
+    print("server   us/picture  CPU %  delivered %  gaps  p50 ms  p99 ms")
     results: dict[str, list[Result]] = {"picows": [], "gateway": []}
     for _ in range(options.rounds):
         for name, run in (("picows", measure_bare), ("gateway", measure_gateway)):
             r = run(options)
             results[name].append(r)
-            print(
-                f"{name:8} {r.micros:10.1f} {r.percent:6.1f} {r.delivered:11.1f} {r.gaps:5d} {r.p50_ms:7.1f} {r.p99_ms:7.1f}",
-                flush=True,
-            )
+            speed = f"{r.micros:10.1f} {r.percent:6.1f} {r.delivered:12.1f}"
+            print(f"{name:8} {speed} {r.gaps:5d} {r.p50_ms:7.1f} {r.p99_ms:7.1f}", flush=True)
     medians = {name: statistics.median(r.micros for r in runs) for name, runs in results.items()}
     print(
         f"median: gateway {medians['gateway']:.1f} us, picows {medians['picows']:.1f} us, "

@@ -34,7 +34,7 @@ def run(settings: GatewaySettings) -> int:
     """Serve until SIGTERM, SIGINT or, if asked for, the end of standard input.
 
     Returns:
-        The exit code: 0 after an orderly stop, 2 if it could not start.
+        The exit code: 0 after an orderly stop, 1 if a listener broke, 2 if it could not start.
     """
     configure_logging(settings.log_level, settings.log_format)
     quiet_library_logs()
@@ -80,7 +80,7 @@ async def _serve(settings: GatewaySettings, internal: socket.socket, viewer: soc
     await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     await _stop(gateway, [server for server, _ in servers], tasks)
-    return 0
+    return 0 if stop.is_set() else 1
 
 
 async def _stop(gateway: Gateway, servers: list[Server], tasks: list[asyncio.Task[None]]) -> None:

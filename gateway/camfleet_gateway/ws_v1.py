@@ -8,6 +8,7 @@ writes while the link takes it: control messages first, then one picture per cam
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections import deque
 from typing import Any
@@ -44,6 +45,9 @@ UNACKNOWLEDGED_SECONDS = 60.0
 """A viewer that acknowledges nothing for so long is no viewer: its worker encodes for nobody."""
 MESSAGES_PER_SECOND = 2000.0
 
+_ACK = re.compile(r'\{"op":"ack","id":([0-9]{1,10}),"seq":([0-9]{1,20})\}')
+"""An acknowledgement as nearly all clients write it: one per picture, so worth recognising without JSON."""
+
 
 class Viewer:
     """One `camera.v1` connection."""
@@ -74,6 +78,11 @@ class Viewer:
         now = self._clock.monotonic()
         if not self._rate.take(1, now):
             self.link.close(1008, "too many messages")
+            return
+        if (ack := _ACK.fullmatch(text)) is not None:
+            subscription = self._by_number.get(int(ack[1]))
+            if subscription is not None:
+                subscription.acked(int(ack[2]), now)
             return
         try:
             message = parse_viewer_message(text)
