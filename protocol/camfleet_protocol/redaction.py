@@ -45,7 +45,8 @@ class Redactor:
         """Remember a secret that was loaded, so that it is masked wherever it turns up."""
         if len(value) < _MIN_SECRET:
             return
-        encoded = {quote(value, safe=""), quote(value), quote_plus(value)}
+        how = {"errors": "surrogatepass"}  # a password file need not be UTF-8
+        encoded = {quote(value, safe="", **how), quote(value, **how), quote_plus(value, **how)}
         encoded |= {_ESCAPE.sub(lambda escape: escape[0].lower(), form) for form in encoded}
         written = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
         forms = {value} | encoded | written
