@@ -88,12 +88,12 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     environment = _environment(name, field)
     flag = f"--{name.replace('_', '-')}"
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    shown = str(default) if default not in (None, (), "", False) else False
+    # Click shows what the model will apply; it applies no default itself.
+    shown = f"  [default: {default}]" if default not in (None, (), "", False) else ""
     declaration = f"{flag}/--no-{name.replace('_', '-')}" if kind is bool else flag
     options: dict[str, Any] = {
         "envvar": list(environment),
-        "help": f"{field.description or ''}  [env: {', '.join(environment)}]",
-        "show_default": shown,
+        "help": f"{field.description or ''}{shown}  [env: {', '.join(environment)}]",
     }
     if kind is bool:
         return click.Option([declaration, name], is_flag=True, default=bool(default), **options)
@@ -104,7 +104,6 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     if multiple:
         options["multiple"] = True
     else:
-        # Click shows the default; the model applies it.
         options["default"] = None
     options["metavar"] = _metavar(kind, name) if not isinstance(kind, click.Choice) else None
     return click.Option([declaration, name], **options)
