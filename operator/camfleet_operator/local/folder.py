@@ -125,7 +125,9 @@ class CameraFolder:
                 target = cameras if isinstance(item, Camera) else profiles
                 if item.id in target:
                     name = str(path.relative_to(self.root))
-                    problems.append(Problem(name, f"{item.kind} {item.id} is defined twice; the first one counts"))
+                    problems.append(
+                        Problem(name, f"{item.kind} {item.id} is defined twice; the first one counts")
+                    )
                 else:
                     target[item.id] = item  # type: ignore[assignment]
         return FolderContent(cameras, profiles, tuple(problems))
