@@ -142,7 +142,9 @@ async def test_a_camera_that_vanishes_and_returns(tmp_path: Path) -> None:
         await gateway.until(lambda: "source.lost" in gateway.event_types(), "the event")
         await _state(gateway, SourceState.BACKOFF, "SourceRefused")
         seen = len(gateway.stats)
-        await gateway.until(lambda: len(gateway.stats) >= seen + 2, "stats go on while the source is down")
+        await gateway.until(lambda: len(gateway.stats) >= seen + 4, "stats go on while the source is down")
+        assert gateway.stats[-1].source.errors["source_refused"] >= 3
+        assert worker.log().count("connection was refused") == 1, "a dead camera must not fill the log"
         frames = len(gateway.frames)
         await server.start()
         await gateway.until(lambda: len(gateway.frames) > frames + 5, "pictures again", 40)

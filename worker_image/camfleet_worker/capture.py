@@ -6,6 +6,7 @@ by the watchdog, together with the process.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ _GRACE_SECONDS = 20.0
 _OPEN_GRACE_SECONDS = 50.0
 """A name server may take its time, and nothing can interrupt it."""
 _NAP_SECONDS = 1.0
+_TELL_AGAIN_SECONDS = 600.0
 
 Report = Callable[[str, str, str, dict[str, object]], None]
 """Takes an event: type, severity, message, data."""
@@ -83,6 +85,7 @@ class Capture:
         self._reported_up: bool | None = None
         self._opened_before = False
         self._number = 0
+        self._told: tuple[Fault | None, float] = (None, 0.0)
         self.thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
     def start(self) -> None:
@@ -168,6 +171,7 @@ class Capture:
 
     def _connected(self, source: CaptureSource, picture: Picture) -> None:
         self._auth_stop.end()
+        self._told = (None, 0.0)
         self.status = CaptureStatus(
             SourceState.CONNECTED, "", "", picture.width, picture.height, source.codec
         )
@@ -207,8 +211,24 @@ class Capture:
             self._nap(None)
             return
         delay = self._ladder.next()
-        logger.warning("source: %s (%s); next try in %.1f s", error.message, fault.reason, delay)
+        logger.log(
+            logging.WARNING if self._worth_telling(fault) else logging.DEBUG,
+            "source: %s (%s), %d times in a row; next try in %.1f s",
+            error.message,
+            fault.reason,
+            self._ladder.failures,
+            delay,
+        )
         self._nap(delay)
+
+    def _worth_telling(self, fault: Fault) -> bool:
+        """A dead camera says so once, and again now and then: its log must not fill a disk."""
+        told_fault, told_at = self._told
+        now = self._clock()
+        if fault is told_fault and now - told_at < _TELL_AGAIN_SECONDS:
+            return False
+        self._told = (fault, now)
+        return True
 
     def _wait_for_auth(self) -> bool:
         """Wait while credentials that were refused have not changed; returns whether to look again."""
