@@ -7,11 +7,12 @@ import { announce, setText } from "./dom.js";
 import { EventDrawer } from "./events.js";
 import { GridView } from "./grid.js";
 import { LoginView } from "./login.js";
+import { forgetPictures } from "./picture.js";
 import { remember, remembered } from "./prefs.js";
 import { Store } from "./store.js";
 import { TopBar } from "./topbar.js";
 import { CameraView } from "./view.js";
-import { STATE_WORDS, shortName } from "./words.js";
+import { shortName, stateWord } from "./words.js";
 
 const BANNER_AFTER_MS = 400;
 const SESSION_RETRY_MS = 1000;
@@ -87,6 +88,7 @@ class App {
     this.#hideBanner();
     this.#bar.setSignedIn(false);
     this.#show(() => new LoginView((found) => this.#enter(found), message));
+    forgetPictures();
     this.#route = null;
   }
 
@@ -115,7 +117,7 @@ class App {
     on("event", ({ event }) => this.#store.addEvent(event));
     on("state", (detail) => this.#onLink(detail));
     this.#store.addEventListener("state", ({ detail }) => {
-      announce(`${shortName(detail.info.camera)}: ${STATE_WORDS[detail.info.state]}`);
+      announce(`${shortName(detail.info.camera)}: ${stateWord(detail.info)}`);
     });
     this.#store.addEventListener("boxes", () => remember("boxes", this.#store.boxes ? "on" : "off"));
     addEventListener("hashchange", () => this.#navigate());

@@ -2,8 +2,10 @@
 
 const COLOURS = { face: "#5eead4", motion: "#fbbf24", object: "#93c5fd" };
 const OTHER = "#c4b5fd";
-const FONT = "600 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-const LABEL_HEIGHT = 18;
+const FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const SMALL_LABEL = { font: `600 10.5px ${FAMILY}`, height: 15, padding: 4 };
+const LABEL = { font: `600 12px ${FAMILY}`, height: 18, padding: 5 };
+const SMALL_BELOW_WIDTH = 640;
 
 export function colourOf(kind) {
   return COLOURS[kind] ?? OTHER;
@@ -74,21 +76,28 @@ function drawBox(context, box, colour, opacity) {
 }
 
 function drawLabel(context, box, area, colour, { label, score, track_id }) {
-  context.font = FONT;
+  const style = area.width < SMALL_BELOW_WIDTH ? SMALL_LABEL : LABEL;
+  context.font = style.font;
+  const measure = (text) => Math.ceil(context.measureText(text).width) + 2 * style.padding;
   const name = track_id === null ? label : `${label} ${track_id}`;
-  const text = `${name}  ${Math.round(score * 100)} %`;
-  const short = name;
-  const fits = (candidate) => context.measureText(candidate).width + 10 <= Math.max(box.width + 24, 56);
-  const shown = fits(text) ? text : short;
-  const width = Math.ceil(context.measureText(shown).width) + 10;
-  const above = box.y - LABEL_HEIGHT - 2;
-  const y = above >= area.y ? above : Math.min(box.y + 2, area.y + area.height - LABEL_HEIGHT);
+  const full = `${name}  ${Math.round(score * 100)} %`;
+  const text = measure(full) <= Math.max(box.width + 24, 56) ? full : name;
+  const width = measure(text);
   const x = Math.max(area.x, Math.min(box.x - 1, area.x + area.width - width));
+  const y = labelTop(box, area, style.height);
   context.fillStyle = colour;
   context.beginPath();
-  context.roundRect(x, y, width, LABEL_HEIGHT, 4);
+  context.roundRect(x, y, width, style.height, 4);
   context.fill();
   context.fillStyle = "#0b0f14";
   context.textBaseline = "middle";
-  context.fillText(shown, x + 5, y + LABEL_HEIGHT / 2 + 0.5);
+  context.fillText(text, x + style.padding, y + style.height / 2 + 0.5);
+}
+
+/** Above the box, else below it, else inside: never over the face if there is room. */
+function labelTop(box, area, height) {
+  const above = box.y - height - 2;
+  if (above >= area.y) return above;
+  const below = box.y + box.height + 2;
+  return below + height <= area.y + area.height ? below : box.y + 2;
 }

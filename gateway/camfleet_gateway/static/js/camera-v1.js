@@ -206,7 +206,7 @@ export function subprotocols(token) {
 // ── The connection ──────────────────────────────────────────────────────────────────────────────────
 
 const FIRST_RETRY_MS = 250;
-const LAST_RETRY_MS = 5000;
+const LAST_RETRY_MS = 2000; // a gateway that is back has its viewers back within 3 s
 const RTT_PINGS = 3;
 const PING_EVERY_MS = 10_000;
 const PONG_WITHIN_MS = 10_000;

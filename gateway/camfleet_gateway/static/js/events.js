@@ -4,13 +4,16 @@ import { button, h } from "./dom.js";
 import { shortName, when } from "./words.js";
 
 const TITLES = {
+  "camera.offline": "Offline",
+  "camera.online": "Online",
+  "camera.stale": "No picture",
+  "camera.recovered": "Pictures again",
   "source.connected": "Source connected",
   "source.lost": "Source lost",
+  "source.ended": "Source ended",
   "source.auth_failed": "Login refused",
   "detection.started": "Detection",
   "detection.ended": "Detection ended",
-  "worker.connected": "Worker connected",
-  "worker.lost": "Worker lost",
 };
 
 /** One event as a list item. */
@@ -18,7 +21,7 @@ function item(event, withCamera) {
   const message = event.message ?? "";
   const speaks = event.type.startsWith("detection.") && message !== ""; // “Face in view” says it all
   const title = speaks ? message.replace(/\.$/, "") : (TITLES[event.type] ?? capital(event.type.replaceAll(/[._]/g, " ")));
-  const text = speaks || message.toLowerCase() === title.toLowerCase() ? "" : message;
+  const text = speaks || message.toLowerCase() === title.toLowerCase() ? "" : capital(message);
   const camera = withCamera
     ? h("a", { class: "event-camera", href: `#/camera/${encodeURIComponent(event.camera)}` }, shortName(event.camera))
     : null;

@@ -3,11 +3,12 @@
 import { button, h, icon } from "./dom.js";
 import { remember, remembered } from "./prefs.js";
 import { Tile } from "./tile.js";
+import { needsAttention } from "./words.js";
 
 const FILTERS = {
   all: { label: "All", test: () => true },
   live: { label: "Live", test: (info) => info.state === "live" },
-  attention: { label: "Attention", test: (info) => info.state === "stale" || info.state === "offline" },
+  attention: { label: "Attention", test: needsAttention },
 };
 const SIZES = { small: "Small tiles", medium: "Medium tiles", large: "Large tiles" };
 const FIGURES_EVERY_MS = 1000;

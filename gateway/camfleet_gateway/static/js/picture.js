@@ -11,6 +11,15 @@ import { contain, drawDetections } from "./boxes.js";
 import { h } from "./dom.js";
 
 const LABELS_FROM_WIDTH = 300;
+const MAX_KEPT = 64;
+
+/** The last picture of each camera, so that going from the grid to a camera and back never starts black. */
+const kept = new Map();
+
+/** Drop what is kept, as when somebody signs out. */
+export function forgetPictures() {
+  kept.clear();
+}
 
 export class Picture {
   #frame = h("canvas", { class: "frame", "aria-hidden": "true" });
@@ -35,7 +44,15 @@ export class Picture {
   /** Milliseconds that the gateway's clock is ahead of this machine's. */
   clockOffsetMs = 0;
 
-  constructor() {
+  /** @param {string} camera id, to find its last picture again */
+  constructor(camera) {
+    this.camera = camera;
+    const last = kept.get(camera);
+    if (last) {
+      ({ drawnAt: this.drawnAt, capturedMs: this.capturedMs, delayMs: this.delayMs } = last);
+      this.#frame = last.frame;
+      this.#detections = last.detections;
+    }
     this.element = h("div", { class: "stage" }, this.#frame, this.#overlay);
     this.#observer = new ResizeObserver(([entry]) => {
       this.#size = { width: entry.contentRect.width, height: entry.contentRect.height };
@@ -47,6 +64,12 @@ export class Picture {
   /** Forget everything and stop watching the size. */
   dispose() {
     this.#observer.disconnect();
+    if (this.hasPicture) {
+      const { drawnAt, capturedMs, delayMs } = this;
+      kept.delete(this.camera);
+      kept.set(this.camera, { frame: this.#frame, detections: this.#detections, drawnAt, capturedMs, delayMs });
+      if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value);
+    }
     cancelAnimationFrame(this.#request);
     this.#ready?.bitmap.close();
     this.#ready = null;

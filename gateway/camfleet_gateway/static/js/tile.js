@@ -3,7 +3,7 @@
 import { h, setText } from "./dom.js";
 import { Picture } from "./picture.js";
 import { Veil } from "./veil.js";
-import { STATE_WORDS, age, rate, reasonText, shortName, viewers } from "./words.js";
+import { age, isTroubled, rate, reasonText, shortName, stateWord, viewers } from "./words.js";
 
 export class Tile {
   #name = h("span", { class: "tile-name" });
@@ -18,7 +18,7 @@ export class Tile {
   constructor(id, store) {
     this.id = id;
     this.store = store;
-    this.picture = new Picture();
+    this.picture = new Picture(id);
     this.picture.showBoxes(store.boxes);
     this.link = h(
       "a",
@@ -50,15 +50,16 @@ export class Tile {
     this.link.dataset.picture = this.picture.hasPicture ? "yes" : "no";
     setText(this.#name, name);
     setText(this.#site, info.site);
-    setText(this.#badge, STATE_WORDS[state]);
+    setText(this.#badge, stateWord(info));
     this.#badge.dataset.state = state;
+    this.#badge.dataset.trouble = isTroubled(info) ? "yes" : "no";
     const live = state === "live";
     setText(this.#fps, live ? `${rate(info.fps)} fps` : "");
-    setText(this.#viewers, info.viewers ? viewers(info.viewers) : "");
+    setText(this.#viewers, live && info.viewers ? viewers(info.viewers) : "");
     setText(this.#age, live ? age(pictureAge(this.store, this.picture, info.camera)) : "");
     this.#age.title = "Age of the newest picture";
     this.#veil.update(info, this.store.frameAge(this.id));
-    const words = [name, info.site, STATE_WORDS[state], live ? "" : reasonText(info)].filter(Boolean).join(", ");
+    const words = [name, info.site, stateWord(info), live ? "" : reasonText(info)].filter(Boolean).join(", ");
     if (this.link.getAttribute("aria-label") !== words) this.link.setAttribute("aria-label", words);
   }
 

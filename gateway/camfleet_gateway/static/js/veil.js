@@ -1,7 +1,7 @@
 /** What lies over a picture that is not live: says in words what is wrong, and looks different per state. */
 
 import { h, icon, setText } from "./dom.js";
-import { detailText, duration, reasonText } from "./words.js";
+import { detailText, duration, isTroubled, reasonText } from "./words.js";
 
 const ICONS = { stale: "clock", connecting: "camera", offline: "off", suspended: "pause" };
 
@@ -32,24 +32,25 @@ export class Veil {
       this.#state = state;
       return;
     }
+    this.element.dataset.trouble = isTroubled(info) ? "yes" : "no";
     if (state !== this.#state) {
       this.#state = state;
       this.element.dataset.state = state;
       this.#icon.replaceChildren(icon(ICONS[state] ?? "camera"));
     }
-    setText(this.#title, title(state, ageMs));
+    setText(this.#title, title(info, ageMs));
     const reason = reasonText(info);
     setText(this.#text, state === "suspended" ? "" : reason);
     setText(this.#detail, state === "suspended" ? "" : detailText(info));
   }
 }
 
-function title(state, ageMs) {
-  switch (state) {
+function title(info, ageMs) {
+  switch (info.state) {
     case "stale":
       return ageMs === null ? "No picture" : `No picture for ${duration(ageMs / 1000)}`;
     case "connecting":
-      return "Connecting…";
+      return isTroubled(info) ? "No picture yet" : "Connecting…";
     case "offline":
       return "Offline";
     default:

@@ -7,7 +7,7 @@ import { EventList } from "./events.js";
 import { Picture } from "./picture.js";
 import { pictureAge } from "./tile.js";
 import { Veil } from "./veil.js";
-import { STATE_WORDS, age, duration, rate, reasonText, shortName, sourceWords } from "./words.js";
+import { age, duration, isTroubled, rate, reasonText, shortName, sourceWords, stateWord } from "./words.js";
 
 const DETAILS_EVERY_MS = 5000;
 
@@ -16,7 +16,7 @@ export class CameraView {
   #store;
   #socket;
   #actions;
-  #picture = new Picture();
+  #picture;
   #veil = new Veil();
   #badge = h("span", { class: "badge" });
   #notice = h("p", { class: "notice", hidden: true });
@@ -42,6 +42,7 @@ export class CameraView {
     this.#actions = actions;
     this.title = shortName(id);
     this.#events = new EventList(store, id);
+    this.#picture = new Picture(id);
     this.#picture.showBoxes(store.boxes);
     const back = h("a", { class: "icon-button back", href: "#/", "aria-label": "Back to all cameras", title: "Back (Esc)" });
     back.append(button("back", "").firstChild);
@@ -163,8 +164,9 @@ export class CameraView {
     const { state } = info;
     this.stageBox.dataset.state = state;
     this.stageBox.dataset.picture = this.#picture.hasPicture ? "yes" : "no";
-    setText(this.#badge, STATE_WORDS[state]);
+    setText(this.#badge, stateWord(info));
     this.#badge.dataset.state = state;
+    this.#badge.dataset.trouble = isTroubled(info) ? "yes" : "no";
     setText(this.#site, info.site);
     this.#veil.update(info, this.#store.frameAge(this.#id));
     const notice = state === "live" ? reasonText(info) : "";
@@ -184,12 +186,12 @@ export class CameraView {
   #showDetails(info) {
     const live = info.state === "live";
     const stream = info.settings.stream ?? {};
-    const uptime = this.#rest?.connected
+    const uptime = this.#rest?.uptime_seconds
       ? duration(this.#rest.uptime_seconds + (performance.now() - this.#restAt) / 1000)
       : "–";
     const rows = {
       Source: sourceWords(info.source_type),
-      Address: this.#rest?.source || "–",
+      Address: info.source_type === "testPattern" ? null : this.#rest?.source || "–",
       Size: info.width ? `${info.width} × ${info.height}` : "–",
       Codec: this.#rest?.codec || null,
       Captured: live ? `${rate(info.fps)} per second` : "–",

@@ -12,6 +12,7 @@ const REASONS = {
   NoWorker: "No worker is connected",
   SourceUnavailable: "The camera cannot be reached",
   SourceRefused: "The camera refuses the connection",
+  SourceTimeout: "The camera does not answer",
   AuthFailed: "The camera refuses the user name or password",
   AuthStopped: "The camera refuses the user name or password",
   SourceEnded: "The file has come to its end",
@@ -24,6 +25,21 @@ const REASONS = {
 };
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A worker is there and fails to get a first picture: not the ordinary second or two of connecting. */
+export function isTroubled({ state, reason }) {
+  return state === "connecting" && reason !== "" && reason !== "Connecting";
+}
+
+/** Whether somebody should look after this camera. */
+export function needsAttention(info) {
+  return info.state === "stale" || info.state === "offline" || isTroubled(info);
+}
+
+/** The word on the badge. */
+export function stateWord(info) {
+  return isTroubled(info) ? "No connection" : STATE_WORDS[info.state];
+}
 
 /** Why a camera is in its state, for people; empty when there is nothing to say. */
 export function reasonText({ reason, message }) {
