@@ -51,10 +51,10 @@ def test_controls_change_the_settings(living: Site, pages: Pages) -> None:
     page.get_by_label("Width").select_option("1280")
     eventually(lambda: camera(living, "lobby")["settings"]["stream"]["width"] == 1280, "width")
     for label, block, field, key, expected in (
-        ("Pictures", "stream", "fps", "ArrowRight", 11),
+        ("Picture rate", "stream", "fps", "ArrowRight", 11),
         ("JPEG quality", "stream", "quality", "ArrowLeft", 75),
-        ("Detections", "inference", "fps", "ArrowRight", 6),
-        ("Confidence from", "inference", "confidence", "ArrowRight", 0.75),
+        ("Detection rate", "inference", "fps", "ArrowRight", 6),
+        ("Minimum confidence", "inference", "confidence", "ArrowRight", 0.75),
     ):
         page.get_by_label(label, exact=True).press(key)
         eventually(

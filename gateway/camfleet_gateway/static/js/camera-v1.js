@@ -210,6 +210,7 @@ const LAST_RETRY_MS = 2000; // a gateway that is back has its viewers back withi
 const RTT_PINGS = 3;
 const PING_EVERY_MS = 10_000;
 const PONG_WITHIN_MS = 10_000;
+const PROBE_WITHIN_MS = 3000;
 const CONNECT_WITHIN_MS = 10_000;
 const CLOSE_UNAUTHENTICATED = 4401;
 const ASSUMED_FPS = 10;
@@ -309,7 +310,9 @@ export class CameraSocket extends EventTarget {
     if (this.#paused === paused) return;
     this.#paused = paused;
     this.#scheduleFlush();
-    if (!paused) this.retryNow();
+    if (paused) return;
+    this.retryNow();
+    if (this.#open) this.#ping(PROBE_WITHIN_MS); // the machine may have slept
   }
 
   /** Cameras that the gateway now sends. */
@@ -447,8 +450,8 @@ export class CameraSocket extends EventTarget {
 
   // ── Round trip and liveness ─────────────────────────────────────────────────────────────────────
 
-  #ping() {
-    this.#later("pong", PONG_WITHIN_MS, () => this.#lost("no pong"));
+  #ping(within = PONG_WITHIN_MS) {
+    this.#later("pong", within, () => this.#lost("no pong"));
     this.#send(ping(performance.now()));
   }
 

@@ -26,10 +26,10 @@ export class Controls {
       h("div", { class: "panel-head" }, h("h2", {}, "Controls"), this.#status),
       ai,
       this.#detectors(["inference", "detectors"]),
-      this.#range("Detections", ["inference", "fps"], { ...fps, max: 15 }),
-      this.#range("Confidence from", ["inference", "confidence"], confidence),
+      this.#range("Detection rate", ["inference", "fps"], { ...fps, max: 15 }),
+      this.#range("Minimum confidence", ["inference", "confidence"], confidence),
       h("hr"),
-      this.#range("Pictures", ["stream", "fps"], fps),
+      this.#range("Picture rate", ["stream", "fps"], fps),
       this.#width(["stream", "width"]),
       this.#range("JPEG quality", ["stream", "quality"], { min: 10, max: 100, step: 5, show: (value) => String(value) }),
     );

@@ -32,6 +32,7 @@ export class CameraView {
   #listening = new AbortController();
   #timers = [];
   #operate = h("div", { class: "view-operate" });
+  #snapshotButton = button("camera", "Save a snapshot", { class: "icon-button", onclick: () => this.#snapshot() });
   #pauseButton = null;
   #asked = false;
 
@@ -60,7 +61,7 @@ export class CameraView {
           this.#operate,
           this.#notice,
           h("span", { class: "spacer" }),
-          button("camera", "Save a snapshot", { class: "icon-button", onclick: () => this.#snapshot() }),
+          this.#snapshotButton,
           button("expand", "Full screen", {
             class: "icon-button",
             title: "Full screen (f)",
@@ -172,6 +173,7 @@ export class CameraView {
     const notice = state === "live" ? reasonText(info) : "";
     setText(this.#notice, notice);
     this.#notice.hidden = !notice;
+    this.#snapshotButton.disabled = state !== "live";
     this.#controls?.update(info.settings);
     if (this.#pauseButton) {
       const word = state === "suspended" ? "Resume" : "Pause";
