@@ -57,6 +57,7 @@ def test_without_weights_the_demo_says_so_in_one_line_and_finds_motion(
         fleet.wait_ready()
         said = [line for line in fleet.log.splitlines() if "motion detection instead" in line]
         assert len(said) == 1, fleet.log
-        eventually(lambda: detected(fleet, "lobby", "motion"), "motion in the generated clip")
+        eventually(lambda: detected(fleet, "car-park", "motion"), "motion in the test pattern")
+        assert fleet.cameras()["lobby"]["settings"]["inference"]["detectors"] == ["motion"]
     finally:
         fleet.close()

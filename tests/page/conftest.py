@@ -36,8 +36,9 @@ def chromium() -> str | None:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One browser a module, not a session: its event loop must be gone before asynchronous tests run."""
     executable = chromium()
     need(executable, "Chromium: install it, or set CAMFLEET_CHROMIUM")
     with sync_playwright() as playwright:
