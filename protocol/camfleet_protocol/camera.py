@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from camfleet_protocol.documents import refuse_reason
+
 API_VERSION: Literal["camfleet.io/v1alpha1"] = "camfleet.io/v1alpha1"
 DEFAULT_NAMESPACE = "default"
 
@@ -387,7 +389,10 @@ def parse_object(document: object) -> Camera | CameraProfile:
             "document", ("this is not an object with apiVersion, kind, metadata and spec",)
         )
     metadata = document.get("metadata")
-    name = str(metadata.get("name", "?"))[:63] if isinstance(metadata, Mapping) else "?"
+    given = metadata.get("name") if isinstance(metadata, Mapping) else None
+    name = ascii(given)[1:-1][:63] if isinstance(given, str) else "?"
+    if (problem := refuse_reason(document)) is not None:
+        raise InvalidObjectError(name, (problem,))
     kind = document.get("kind")
     problems = [
         f"{field} is missing" for field in ("apiVersion", "kind", "metadata", "spec") if field not in document

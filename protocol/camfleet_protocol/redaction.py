@@ -16,10 +16,14 @@ _MIN_SECRET = 4
 """Shorter secrets are not searched for verbatim: masking every `a` would destroy the log and hide nothing."""
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,20}://)(?P<rest>[^\s\"'<>]*)")
-_PARAMETER = re.compile(
-    r"(?P<name>(?:pass(?:word|wd|phrase)?|pwd|secret|token|ticket|api[_-]?key|access[_-]?key|auth|sig(?:nature)?))"
-    r"(?P<sep>[\"']?\s*[=:]\s*|%3[dD])(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,\"'<>)}\]]+)",
-    re.IGNORECASE,
+_SECRET_NAME = (
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|ticket|api[_-]?key|access[_-]?key|auth|sig(?:nature)?)"
+)
+_VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s&;,\"'<>)}\]]+)"
+_EQUALS = re.compile(rf"(?P<name>{_SECRET_NAME}(?:[\"']?\s*=\s*|%3d)){_VALUE}", re.IGNORECASE)
+# After a colon it must be a word of its own: `/etc/passwd: …` and `gateway.auth: …` are no secrets.
+_COLON = re.compile(
+    rf"(?P<name>(?<![\w./-])[\w-]{{0,32}}?{_SECRET_NAME}[\"']?\s*:\s*){_VALUE}", re.IGNORECASE
 )
 _BEARER = re.compile(r"(?P<kind>\b(?:Bearer|Basic|Digest))\s+[A-Za-z0-9._~+/=\-]{6,}", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
@@ -63,7 +67,8 @@ class Redactor:
             text = _URL.sub(_without_userinfo, text)
         text = _BEARER.sub(rf"\g<kind> {MASK}", text)
         text = _SUBPROTOCOL_TOKEN.sub(rf"\g<1>{MASK}", text)
-        return _PARAMETER.sub(rf"\g<name>\g<sep>{MASK}", text)
+        text = _EQUALS.sub(rf"\g<name>{MASK}", text)
+        return _COLON.sub(rf"\g<name>{MASK}", text)
 
 
 redact = Redactor()

@@ -59,7 +59,12 @@ def test_the_rest_stays_readable() -> None:
     assert redact("cannot open rtsp://u:p@10.0.0.5:554/live: timed out") == (
         "cannot open rtsp://***@10.0.0.5:554/live: timed out"
     )
-    assert redact("http://127.0.0.1:8080/api/cameras is up") == "http://127.0.0.1:8080/api/cameras is up"
+    for text in (
+        "http://127.0.0.1:8080/api/cameras is up",
+        "ERROR camfleet_gateway.auth: no token is accepted until the file is good",
+        "/etc/passwd: this is not a tokens file",
+    ):
+        assert redact(text) == text
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
