@@ -84,17 +84,7 @@ async def test_a_killed_gateway_returns_and_everybody_with_it(fleet: Fleet) -> N
     workers = {p.pid for p in fleet.processes() if "worker" in p.cmdline()}
     fleet.find("gateway").kill()
 
-    def answers() -> bool:
-        try:
-            return fleet.get("/readyz").status_code == 200
-        except OSError:
-            return False
-        except Exception as error:
-            if "onnect" in type(error).__name__ or "Read" in type(error).__name__:
-                return False
-            raise
-
-    await asyncio.to_thread(eventually, answers, "the gateway is back")
+    await asyncio.to_thread(eventually, fleet.answers, "the gateway is back")
     returned = time.monotonic()
     async with viewing(fleet.url, "default.one", "default.two", "default.three") as viewer:
         firsts: dict[str, float] = {}

@@ -159,6 +159,13 @@ class Fleet:
         """Any request to the viewer listener."""
         return httpx.request(method, self.url + path, timeout=10, **options)
 
+    def answers(self) -> bool:
+        """Whether the gateway is up and ready."""
+        try:
+            return self.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
     def cameras(self) -> dict[str, dict[str, Any]]:
         """What `GET /api/cameras` lists, by name."""
         answer = self.get("/api/cameras")

@@ -10,8 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from camfleet_operator.local.folder import SECRETS_FOLDER
 from camfleet_operator.local.processes import Command
+from camfleet_operator.local.secrets import SECRETS_FOLDER
 from camfleet_operator.local.settings import LocalSettings
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import SPEC_DIGEST_ANNOTATION, StateFolder, WorkerIdentity

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from camfleet_operator.local.folder import CameraFolder, FolderContent, Problem
 from camfleet_operator.local.objects import read_overlays
+from camfleet_operator.local.secrets import secret_refusals
 from camfleet_protocol.camera import Camera, CameraProfile
 from camfleet_protocol.local import (
     SPEC_DIGEST_ANNOTATION,
@@ -24,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Cameras and profiles in force, by id."""
+    """Cameras and profiles in force, by id, and why some cameras may not run."""
 
     cameras: Mapping[str, Camera] = field(default_factory=dict)
     profiles: Mapping[str, CameraProfile] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
     def profile_of(self, camera: Camera) -> CameraProfile | None:
         """The profile that a camera refers to, if there is one."""
@@ -45,6 +47,7 @@ class Desired:
             for camera_id in self.cameras.keys() | before.cameras.keys()
             if (now := self.cameras.get(camera_id)) != (then := before.cameras.get(camera_id))
             or (now and then and self.profile_of(now) != before.profile_of(then))
+            or self.refusals.get(camera_id) != before.refusals.get(camera_id)
         }
 
 
@@ -52,6 +55,7 @@ class DesiredState:
     """Reads folder and overlays again and again, and tells each problem once."""
 
     def __init__(self, folder: Path, state: StateFolder) -> None:
+        self._root = folder
         self._folder = CameraFolder(folder)
         self._state = state
         self._problems: tuple[Problem, ...] = ()
@@ -63,7 +67,8 @@ class DesiredState:
             OSError: The folder cannot be listed.
         """
         content = self._folder.read()
-        desired = Desired(self._cameras(content), content.profiles)
+        cameras = self._cameras(content)
+        desired = Desired(cameras, content.profiles, secret_refusals(cameras, self._root))
         missing = tuple(
             Problem(camera_id, f"there is no CameraProfile {_profile_id(camera)}; defaults apply")
             for camera_id, camera in sorted(desired.cameras.items())

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import yaml
 
+from camfleet_operator.local.secrets import SECRETS_FOLDER
 from camfleet_protocol.camera import Camera, CameraProfile, InvalidObjectError, parse_object
 
 logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES = 10_000
-SECRETS_FOLDER = "secrets"
 _SUFFIXES = (".yaml", ".yml")
 
 Object = Camera | CameraProfile

@@ -46,6 +46,13 @@ class ObjectStore:
             write_atomic(self._path(camera.id), content)
             self._written[camera.id] = content
 
+    def forget_missing(self) -> set[str]:
+        """Ids of objects that were written and are no longer there; they count as not written any more."""
+        missing = {camera_id for camera_id in self._written if not self._path(camera_id).exists()}
+        for camera_id in missing:
+            del self._written[camera_id]
+        return missing
+
     def delete(self, camera_id: str) -> None:
         """Remove the object, as a DELETE would."""
         self._path(camera_id).unlink(missing_ok=True)
@@ -56,13 +63,17 @@ class ObjectStore:
 
 
 def read_overlays(state: StateFolder) -> dict[str, Overlay]:
-    """What the gateway has laid over the user's files, by camera id; unreadable ones are passed over."""
+    """What the gateway has laid over the user's files, by camera id; unreadable ones are put aside."""
     overlays: dict[str, Overlay] = {}
     for path in state.overlay.glob("*.json"):
         try:
-            overlays[path.stem] = Overlay.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
             continue  # removed since it was listed
-        except (OSError, ValidationError):
-            logger.error("ignoring %s: this is not an overlay of this version", path)
+        try:
+            overlays[path.stem] = Overlay.model_validate_json(content)
+        except ValidationError:
+            aside = path.with_suffix(".bad")
+            path.replace(aside)
+            logger.error("this is not an overlay of this version, it is now %s", aside)
     return overlays

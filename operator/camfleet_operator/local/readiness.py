@@ -24,7 +24,8 @@ class GatewayAddress:
     @property
     def viewer_url(self) -> str:
         """What a person opens."""
-        return f"http://{_WILDCARDS.get(self.host, self.host)}:{self.viewer_port}/"
+        host = _WILDCARDS.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        return f"http://{host}:{self.viewer_port}/"
 
     @property
     def internal_url(self) -> str:

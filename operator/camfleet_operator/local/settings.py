@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,5 +26,5 @@ class LocalSettings(BaseModel):
     media_root: tuple[Path, ...] = Field(
         (), description="Folders, besides FOLDER, whose files cameras added through the API may name."
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    log_format: LogFormat = Field("text", description="text or json.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_format: LogFormat = Field("text", description="How log lines look.")

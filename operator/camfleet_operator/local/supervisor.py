@@ -17,9 +17,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from watchfiles import awatch
 
@@ -30,6 +31,7 @@ from camfleet_operator.local.objects import ObjectStore
 from camfleet_operator.local.processes import Command
 from camfleet_operator.local.readiness import GatewayAddress
 from camfleet_operator.local.runtime import LocalRuntime
+from camfleet_operator.local.secrets import HOSTS_FILE
 from camfleet_operator.local.settings import LocalSettings
 from camfleet_operator.plan import (
     DesiredWorker,
@@ -41,12 +43,22 @@ from camfleet_operator.plan import (
     plan_worker,
 )
 from camfleet_operator.workqueue import WorkQueue
-from camfleet_protocol.camera import Camera, CameraStatus, Condition, SettingsStatus, WorkerStatus
+from camfleet_protocol.camera import (
+    Camera,
+    CameraStatus,
+    Condition,
+    ConditionStatus,
+    SettingsStatus,
+    WorkerStatus,
+)
 from camfleet_protocol.local import StateFolder, WorkerIdentity, sign_worker_token, write_atomic
 
 logger = logging.getLogger(__name__)
 
-_RESYNC_SECONDS = 30.0
+_RESYNC_SECONDS = 10.0
+_MISSING_SECONDS = 1.0
+_TELLING = (".yaml", ".yml", f"/{HOSTS_FILE}")
+"""How the names of files end that the desired state depends on."""
 _DEBOUNCE_MS = 100
 _CONCURRENCY = 8
 _SETTLED_SECONDS = 1.0
@@ -81,6 +93,7 @@ class Supervisor:
         self._reader = DesiredState(settings.folder, self._state)
         self._desired = Desired()
         self._records: dict[str, _Record] = {}
+        self._trouble = ""
         self._stopping = False
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[GatewayAddress, int], None]) -> None:
@@ -176,28 +189,58 @@ class Supervisor:
     # ── Loops ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch(self) -> None:
+        """Follow the files; when a folder is replaced by another one of its name, follow that."""
+        while True:
+            watched = self._identity()
+            if None in watched:
+                await asyncio.sleep(_MISSING_SECONDS)
+                await self._refresh()
+                continue
+            async for _ in self._changes():
+                await self._refresh()
+                if self._identity() != watched:
+                    break
+
+    def _changes(self) -> AsyncGenerator[object, None]:
         overlay = str(self._state.overlay)
-        changes = awatch(
+        return awatch(
             self._settings.folder,
             self._state.overlay,
-            watch_filter=lambda _, path: path.endswith((".yaml", ".yml")) or path.startswith(overlay),
+            watch_filter=lambda _, path: path.endswith(_TELLING) or path.startswith(overlay),
             debounce=_DEBOUNCE_MS,
             step=20,
             rust_timeout=int(_RESYNC_SECONDS * 1000),
             yield_on_timeout=True,
         )
-        async for _ in changes:
-            try:
-                desired = self._reader.read()
-            except OSError as error:
-                logger.error(
-                    "%s cannot be read, keeping what runs: %s", self._settings.folder, error.strerror
-                )
-                continue
-            changed = desired.changed_since(self._desired)
-            self._desired = desired
-            for camera_id in sorted(changed):
-                self._queue.add(camera_id)
+
+    def _identity(self) -> tuple[int | None, ...]:
+        """Which folders are watched: their inodes, None for one that is not there."""
+        return tuple(_inode(folder) for folder in (self._settings.folder, self._state.overlay))
+
+    async def _refresh(self) -> None:
+        """Read what is wanted, and queue every camera that differs or whose files have gone."""
+        try:
+            self._state.create()
+            desired = await asyncio.to_thread(self._reader.read)
+        except OSError as error:
+            self._tell(f"cannot be read, keeping what runs: {error.filename}: {error.strerror}")
+            return
+        except Exception:  # whatever is wrong with one file must not end the cameras of the others
+            logger.exception("%s cannot be read, keeping what runs", self._settings.folder)
+            return
+        self._tell("")
+        changed = desired.changed_since(self._desired) | self._store.forget_missing()
+        changed |= {key for key in self._records if not self._has_files(key)}
+        self._desired = desired
+        for camera_id in sorted(changed):
+            self._queue.add(camera_id)
+
+    def _tell(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            logger.error("%s %s", self._settings.folder, trouble)
+        elif self._trouble and not trouble:
+            logger.info("%s can be read again", self._settings.folder)
+        self._trouble = trouble
 
     async def _reconcile(self, key: str) -> None:
         if self._stopping:
@@ -216,8 +259,10 @@ class Supervisor:
         if camera is None:
             self._store.delete(key)
         suspended = camera is not None and bool(camera.spec.suspend)
+        refusal = self._desired.refusals.get(key)
+        wanted = camera is not None and not suspended and refusal is None
         observed = Observed(
-            desired=DesiredWorker(worker_fingerprint(camera)) if camera and not suspended else None,
+            desired=DesiredWorker(worker_fingerprint(camera)) if camera and wanted else None,
             suspended=suspended,
             runs=self._runtime.observe(key),
             last_attempt=record.last_attempt,
@@ -235,7 +280,12 @@ class Supervisor:
                 case StartWorker() if camera is not None:
                     await self._start_worker(camera, record, action, address)
         if camera is not None:
-            self._publish(camera, record, plan.condition)
+            if record.worker is not None and wanted and not self._has_files(key):
+                self._write_files(camera.id, record.worker)
+            condition = plan.condition
+            if refusal is not None:
+                condition = PlannedCondition("Scheduled", ConditionStatus.FALSE, "SecretNotAllowed", refusal)
+            self._publish(camera, record, condition)
         elif not self._runtime.observe(key):
             self._cleanup(key)
         if plan.requeue_after is not None:
@@ -245,16 +295,13 @@ class Supervisor:
         self, camera: Camera, record: _Record, start: StartWorker, address: GatewayAddress
     ) -> None:
         key = camera.id
-        (self._state.work / key).mkdir(mode=0o700, exist_ok=True)
 
         def command(uid: str) -> Command:
-            identity = WorkerIdentity(camera=key, attempt=start.attempt, pod_uid=uid)
-            token = sign_worker_token(self._state.worker_key.read_bytes(), identity)
-            write_atomic(self._state.tokens / key, token.encode())
+            self._write_files(key, WorkerStatus(attempt=start.attempt, pod_uid=uid))
             return worker_command(
                 camera,
                 self._desired.settings_of(camera),
-                identity=identity,
+                identity=WorkerIdentity(camera=key, attempt=start.attempt, pod_uid=uid),
                 internal_url=address.internal_url,
                 settings=self._settings,
             )
@@ -267,6 +314,16 @@ class Supervisor:
             attempt=start.attempt, pod_name=f"pid-{self._runtime.pid(key)}", pod_uid=uid, node_name="local"
         )
         self._queue.add_after(key, _SETTLED_SECONDS)
+
+    def _has_files(self, key: str) -> bool:
+        return (self._state.tokens / key).exists() and (self._state.work / key).exists()
+
+    def _write_files(self, key: str, worker: WorkerStatus) -> None:
+        """The worker's folder, and the token that proves who it is."""
+        (self._state.work / key).mkdir(mode=0o700, exist_ok=True)
+        identity = WorkerIdentity(camera=key, attempt=worker.attempt, pod_uid=worker.pod_uid)
+        token = sign_worker_token(self._state.worker_key.read_bytes(), identity)
+        write_atomic(self._state.tokens / key, token.encode())
 
     # ── Status ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -293,3 +350,10 @@ class Supervisor:
         self._records.pop(key, None)
         (self._state.tokens / key).unlink(missing_ok=True)
         shutil.rmtree(self._state.work / key, ignore_errors=True)
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
