@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import yaml
@@ -29,9 +29,21 @@ _MOTION = "motion"
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that viewers connect to.")
 @click.option("--port", default=8080, show_default=True, envvar="CAMFLEET_PORT", help="Port of the page.")
-@click.option("--log-level", default="WARNING", show_default=True, envvar="CAMFLEET_LOG_LEVEL")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    default="WARNING",
+    show_default=True,
+    envvar="CAMFLEET_LOG_LEVEL",
+)
 @click.option("--tokens-file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def command(folder: Path | None, host: str, port: int, log_level: str, tokens_file: Path | None) -> None:
+def command(
+    folder: Path | None,
+    host: str,
+    port: int,
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    tokens_file: Path | None,
+) -> None:
     """Show Camfleet at work: faces found in a moving picture, motion in a test pattern, live on a page.
 
     The cameras are ordinary YAML files in DIR/cameras: change them while it runs, or add your own.

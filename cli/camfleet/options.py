@@ -3,7 +3,8 @@
 A program describes each setting once, in its pydantic model. Here a field becomes an option
 `--field-name` with the environment variable `CAMFLEET_FIELD_NAME` and the aliases that the field names under
 `json_schema_extra={"env": […]}`; with `"flag": False` it can be set by the environment only, as secrets must.
-A flag of a list may be repeated; its variable is split like PATH if it holds paths, else at white space.
+A flag of a list may be repeated; its variable is split like PATH if it holds paths, else at white space
+and commas.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from click.core import ParameterSource
@@ -83,6 +84,15 @@ def settings_command(
     return click.Command(name, params=parameters, callback=callback, help=help + notes)
 
 
+class _Words(click.ParamType):  # type: ignore[type-arg]
+    """Text whose variable may hold several, separated by white space or commas."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.replace(",", " ").split()
+
+
 def _option(name: str, field: FieldInfo) -> click.Option:
     kind, multiple = _kind(field.annotation)
     environment = _environment(name, field)
@@ -99,6 +109,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
         return click.Option([declaration, name], is_flag=True, default=bool(default), **options)
     if kind is Path:
         kind = click.Path(path_type=Path)
+    elif kind is str and multiple:
+        kind = _Words()
     if isinstance(kind, click.ParamType):
         options["type"] = kind
     if multiple:
@@ -112,6 +124,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
 def _kind(annotation: Any) -> tuple[Any, bool]:
     """The type a value has on the command line, and whether the option may be repeated."""
     origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
     if origin in (Union, UnionType):
         return _kind(next(part for part in inner if part is not NoneType))
     if origin in (tuple, list):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from camfleet_protocol.local import write_atomic
 
 _PREFIX = "cft_"
+_NAME = r"[A-Za-z0-9._-]{1,64}"
 _ROLES = ("viewer", "operator", "admin", "worker")
 
 
@@ -32,6 +34,8 @@ def create(name: str, role: str, file: Path) -> None:
     Roles: viewer watches; operator also starts, stops and tunes cameras; admin also adds and removes them;
     worker publishes pictures of cameras that nobody else runs.
     """
+    if not re.fullmatch(_NAME, name):
+        raise click.ClickException("a name has 1 to 64 letters, digits, dots, hyphens or underscores")
     tokens = _read(file)
     if any(entry.get("name") == name for entry in tokens):
         raise click.ClickException(f"there is a token called {name} already; remove it first")
@@ -75,4 +79,7 @@ def _read(file: Path) -> list[dict[str, str]]:
 
 
 def _write(file: Path, tokens: list[dict[str, str]]) -> None:
-    write_atomic(file, yaml.safe_dump({"tokens": tokens}, sort_keys=False).encode())
+    try:
+        write_atomic(file, yaml.safe_dump({"tokens": tokens}, sort_keys=False).encode())
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None

@@ -24,6 +24,7 @@ class Sample(BaseModel):
     name: str = Field(description="A name.", json_schema_extra={"env": ["OLD_NAME"]})
     rate: float = Field(5, gt=0, description="A rate.")
     root: tuple[Path, ...] = Field((), description="Folders.")
+    words: tuple[str, ...] = Field((), description="Words.")
     dry: bool = Field(False, description="Dry run.")
     token: str | None = Field(
         None, description="A secret.", json_schema_extra={"flag": False, "env": ["OLD_KEY"]}
@@ -52,6 +53,11 @@ def test_flags_win_over_environment_and_old_names_count() -> None:
 def test_a_list_of_paths_in_the_environment_is_split_as_path_is() -> None:
     _, _, (settings,) = invoke(["--name=x"], {"CAMFLEET_ROOT": os.pathsep.join(("a", "b"))})
     assert settings.root == (Path("a"), Path("b"))
+
+
+def test_a_list_of_words_in_the_environment_is_split_at_commas_and_spaces() -> None:
+    _, _, (settings,) = invoke(["--name=x"], {"CAMFLEET_WORDS": "a,b c"})
+    assert settings.words == ("a", "b", "c")
 
 
 def test_every_mistake_is_named_and_no_value_shown() -> None:
@@ -118,6 +124,39 @@ def test_a_token_is_shown_once_and_only_its_hash_kept(tmp_path: Path) -> None:
     assert run.invoke(cli, ["token", "list", "--file", str(file)]).output == "ops\toperator\n"
     assert run.invoke(cli, ["token", "remove", "ops", "--file", str(file)]).exit_code == 0
     assert yaml.safe_load(file.read_text()) == {"tokens": []}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "two words", "new\nline"])
+def test_a_token_name_that_the_gateway_would_refuse_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.yaml"
+    result = CliRunner().invoke(cli, ["token", "create", name, "--file", str(file)])
+    assert result.exit_code == 1
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["local", ".", "--log-level", "loud"], "log-level"),
+        (["demo", "--log-level", "loud"], "log-level"),
+        (["local", "/nonexistent"], "is not a folder"),
+        (["token", "create", "x", "--file", "/nonexistent/tokens.yaml"], "cannot be written"),
+        (["worker", "--camera", "No Such"], "camera"),
+        (["gateway", "--port", "70000"], "port"),
+        (["local"], "FOLDER"),
+    ],
+)
+def test_a_mistake_is_a_message_and_no_traceback(arguments: list[str], told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "camfleet", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_validate_names_mistakes_and_exits_with_one(tmp_path: Path) -> None:

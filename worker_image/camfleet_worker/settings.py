@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from camfleet_protocol.camera import DEFAULT_NAMESPACE, DnsLabel, Source, problem_lines
 from camfleet_protocol.logs import LogFormat
@@ -16,6 +24,9 @@ from camfleet_protocol.settings import Settings
 
 WORKER_PATH = "/ws/worker"
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+DetectorName = Annotated[DnsLabel, BeforeValidator(lambda name: str(name).lower())]
+"""Existing deployments write `YuNet`."""
 
 
 def _env(*aliases: str, flag: bool = True) -> dict[str, Any]:
@@ -63,7 +74,7 @@ class WorkerSettings(BaseModel):
         description="JSON of the settings in force at the start, as in the Camera's status.settings.values.",
         json_schema_extra=_env(flag=False),
     )
-    detector: tuple[DnsLabel, ...] = Field(
+    detector: tuple[DetectorName, ...] = Field(
         (),
         max_length=8,
         description="Detector to run (motion, yunet, mock, or a plugin's name); may be repeated.",

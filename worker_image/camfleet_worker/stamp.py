@@ -32,11 +32,6 @@ class Stamp:
     number: int
 
 
-def strip_height(width: int) -> int:
-    """Pixels that the strip takes from the top of a picture of this width."""
-    return round(ROWS * width / COLUMNS)
-
-
 def burn_stamp(image: NDArray[np.uint8], stamp: Stamp) -> None:
     """Draw the strip into a BGR picture, in place.
 

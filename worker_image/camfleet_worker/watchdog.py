@@ -73,6 +73,7 @@ class Watchdog:
     ) -> None:
         self._stages = stages
         self._heartbeat = heartbeat
+        self._heartbeat_lost = False
         self._clock = clock
         self._end = end
         self._stop = threading.Event()
@@ -126,4 +127,8 @@ class Watchdog:
         try:
             path.touch()
         except OSError as error:
-            logger.warning("the heartbeat cannot be written: %s", error.strerror)
+            if not self._heartbeat_lost:
+                logger.warning("the heartbeat cannot be written: %s", error.strerror)
+            self._heartbeat_lost = True
+        else:
+            self._heartbeat_lost = False
