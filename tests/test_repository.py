@@ -65,3 +65,35 @@ def test_the_defaults_in_the_docs_are_the_defaults() -> None:
         default.stream,
         default.health,
     )
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")]
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in documents
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+        if "://" not in target
+        and not target.startswith("#")
+        and not (path.parent / target.partition("#")[0]).exists()
+    ]
+    assert broken == []
+
+
+def test_headings_that_links_name_exist() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    missing = []
+    for path in documents:
+        for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", path.read_text()):
+            if "://" in target:
+                continue
+            file, _, anchor = target.partition("#")
+            text = (path.parent / file if file else path).read_text()
+            headings = {
+                re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in text.splitlines()
+                if line.startswith("#")
+            }
+            if anchor not in headings:
+                missing.append(f"{path.name}: {target}")
+    assert missing == []
