@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SUBPROTOCOL_PREFIX = "base64url.bearer.authorization.camfleet.io."
 TICKET_SECONDS = 60
 _MAX_TOKEN_CHARACTERS = 512
+_ISSUER_DIGITS = 16
 _MAX_FILE_BYTES = 1024 * 1024
 
 Action = Literal["feed", "snapshot"]
@@ -148,6 +149,16 @@ class Authenticator:
         entry, _ = self._find(token)
         return entry.name if entry is not None and entry.role == "worker" else None
 
+    def issuer(self, digits: str) -> Principal | None:
+        """The principal whose token's digest begins with `digits`, as tickets carry them."""
+        if self._path is None:
+            return Principal("anonymous", Role.ADMIN)
+        self.refresh()
+        for digest, entry in self._tokens.items():
+            if digits and digest.startswith(digits) and entry.role != "worker":
+                return Principal(entry.name, Role[entry.role.upper()], digest)
+        return None
+
     def still_valid(self, principal: Principal) -> bool:
         """Whether a principal's token is in the file with the same role still."""
         if self._path is None or not principal.digest:
@@ -204,28 +215,38 @@ class Tickets:
         self._clock = clock
         self._key = key or os.urandom(32)
 
-    def issue(self, camera: str, action: Action) -> str:
-        """A ticket for one camera and action, good for `TICKET_SECONDS`."""
-        claims = {"camera": camera, "action": action, "exp": int(self._clock.wall()) + TICKET_SECONDS}
+    def issue(self, camera: str, action: Action, issuer: str = "") -> str:
+        """A ticket for one camera and action; it ends after `TICKET_SECONDS`, or with the issuer's token."""
+        claims = {
+            "camera": camera,
+            "action": action,
+            "exp": int(self._clock.wall()) + TICKET_SECONDS,
+            "by": issuer[:_ISSUER_DIGITS],
+        }
         body = json.dumps(claims, separators=(",", ":")).encode()
         return f"{_b64(body)}.{_b64(self._mac(body))}"
 
-    def valid(self, ticket: str, camera: str, action: Action) -> bool:
-        """Whether a ticket permits this action on this camera now."""
+    def issuer(self, ticket: str, camera: str, action: Action) -> str | None:
+        """Who issued a ticket that permits this action on this camera now.
+
+        Returns:
+            The first digits of the digest of the issuer's token, empty without authentication; None if the
+            ticket permits nothing.
+        """
         if len(ticket) > _MAX_TOKEN_CHARACTERS:
-            return False
+            return None
         body_text, _, mac_text = ticket.partition(".")
         try:
             body, mac = _unb64(body_text), _unb64(mac_text)
         except ValueError:
-            return False
+            return None
         if not hmac.compare_digest(mac, self._mac(body)):
-            return False
+            return None
         claims = json.loads(body)
-        expiry: int = claims["exp"]
-        return (
-            bool(claims["camera"] == camera and claims["action"] == action) and expiry >= self._clock.wall()
+        good = (
+            claims["camera"] == camera and claims["action"] == action and claims["exp"] >= self._clock.wall()
         )
+        return str(claims["by"]) if good else None
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")

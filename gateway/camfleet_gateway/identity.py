@@ -69,6 +69,7 @@ class Identity:
         if principal is not None:
             return principal
         ticket = request.query_params.get("ticket")
-        if ticket is not None and self.tickets.valid(ticket, camera, action):
-            return Principal("ticket", Role.VIEWER)
+        issuer = self.tickets.issuer(ticket, camera, action) if ticket is not None else None
+        if issuer is not None and (principal := self.authenticator.issuer(issuer)) is not None:
+            return principal
         raise Problem(401, "unauthenticated", "a valid token or a ticket for this picture is needed")

@@ -210,7 +210,10 @@ def add_rest(app: FastAPI, gateway: Gateway) -> None:
         """A short permission for one picture URL, for `<img>`, which cannot send a token."""
         wanted = await read_model(request, TicketRequest)
         channel = channel_of(wanted.camera)
-        return TicketView(ticket=gateway.tickets.issue(channel.id, wanted.action), expires_in=TICKET_SECONDS)
+        principal = gateway.identity.of_request(request)
+        issuer = principal.digest if principal is not None else ""
+        ticket = gateway.tickets.issue(channel.id, wanted.action, issuer)
+        return TicketView(ticket=ticket, expires_in=TICKET_SECONDS)
 
     @api.get("/api/events", dependencies=[viewer], tags=["events"])
     async def list_events(

@@ -228,3 +228,26 @@ async def test_tickets(start: Callable[..., GatewayProcess], state: StateFolder,
         for forged in (ticket[:-3] + "AAA", "é", "x" * 5000, ".", ticket.partition(".")[0]):
             assert await status("/cameras/door/snapshot.jpg", forged) == 401
     assert ticket not in gateway.log
+
+
+async def test_a_ticket_ends_with_the_token_it_came_from(
+    start: Callable[..., GatewayProcess], state: StateFolder, tokens: Tokens
+) -> None:
+    door = put_camera(state, test_pattern("door"))
+    gateway = start(tokens_file=str(tokens.path))
+    async with (
+        FakeWorker.running(gateway.internal_url, door.id, worker_token(state, door)) as worker,
+        httpx.AsyncClient(timeout=15, base_url=gateway.viewer_url) as http,
+    ):
+        await worker.accepted()
+        answer = await http.post(
+            "/api/tickets", json={"camera": "door", "action": "feed"}, headers=tokens.header("viewer")
+        )
+        feed = "/cameras/door/stream/feed?ticket=" + answer.json()["ticket"]
+        async with http.stream("GET", feed) as stream:
+            assert stream.status_code == 200
+            tokens.write(("admin",))
+            async with asyncio.timeout(10):
+                async for _ in stream.aiter_raw():
+                    pass
+        assert (await http.get(feed)).status_code == 401
