@@ -34,16 +34,16 @@ class CameraUnknownError(DirectoryError):
     code = "unknown_camera"
 
 
-class ReadOnlyError(DirectoryError):
-    """This camera cannot be changed through the gateway."""
-
-    code = "read_only"
-
-
 class NotAppliedError(DirectoryError):
     """The change is stored, and nothing has acted on it in time."""
 
     code = "not_applied"
+
+
+class StorageError(DirectoryError):
+    """The change could not be stored."""
+
+    code = "storage"
 
 
 class Directory(Protocol):
@@ -59,8 +59,8 @@ class Directory(Protocol):
     def watch(self, change: Change) -> None:
         """Call `change` for every camera that comes, goes or differs from now on."""
 
-    async def start(self) -> None:
-        """Read the first listing and follow changes from there."""
+    async def start(self, failed: Callable[[], None]) -> None:
+        """Read the first listing and follow changes from there; `failed` is called if following ends."""
 
     async def stop(self) -> None:
         """Stop following."""

@@ -21,7 +21,9 @@ from camfleet_gateway.directory import (
     CameraUnknownError,
     DirectoryBase,
     NotAppliedError,
+    StorageError,
 )
+from camfleet_gateway.tasks import start_task
 from camfleet_protocol.camera import Camera, CameraStatus
 from camfleet_protocol.local import (
     SPEC_DIGEST_ANNOTATION,
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 APPLY_SECONDS = 3.0
 RELIST_SECONDS = 3.0
+_AGAIN_SECONDS = 0.2
 _MAX_OBJECT_BYTES = 1024 * 1024
 
 _Stamp = tuple[int, int, int]
@@ -94,12 +97,12 @@ class FolderDirectory(DirectoryBase):
         self._changed = asyncio.Condition()
         self._writing = asyncio.Lock()
 
-    async def start(self) -> None:
+    async def start(self, failed: Callable[[], None]) -> None:
         """List the folder and follow it."""
         self._state.create()
         await self._relist()
         self._ready = True
-        self._task = asyncio.create_task(self._follow(), name="directory")
+        self._task = start_task(self._follow(), name="directory", failed=failed)
 
     async def stop(self) -> None:
         """Stop following."""
@@ -108,21 +111,35 @@ class FolderDirectory(DirectoryBase):
             await self._task
 
     async def _follow(self) -> None:
-        changes = awatch(
-            self._state.objects,
-            stop_event=self._stopping,
-            step=10,
-            debounce=100,
-            rust_timeout=int(RELIST_SECONDS * 1000),
-            yield_on_timeout=True,
-            recursive=False,
-            raise_interrupt=False,
-        )
-        async for _ in changes:
+        """Follow the folder; when it is deleted and made again, follow the new one."""
+        while not self._stopping.is_set():
             try:
-                await self._relist()
+                self._state.create()
+                watched = self._state.objects.stat().st_ino
             except OSError as error:
-                logger.error("the objects of the state folder cannot be read: %s", error.strerror)
+                logger.error("the state folder cannot be used: %s", error.strerror)
+                await asyncio.sleep(RELIST_SECONDS)
+                continue
+            changes = awatch(
+                self._state.objects,
+                stop_event=self._stopping,
+                step=10,
+                debounce=100,
+                rust_timeout=int(RELIST_SECONDS * 1000),
+                yield_on_timeout=True,
+                recursive=False,
+            )
+            async for _ in changes:
+                try:
+                    await self._relist()
+                    if self._state.objects.stat().st_ino != watched:
+                        break
+                except OSError as error:
+                    logger.error("the objects of the state folder cannot be read: %s", error.strerror)
+                    break
+            else:
+                return
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _relist(self) -> None:
         listing = await asyncio.to_thread(_list, self._state.objects, self._stamps)
@@ -216,7 +233,10 @@ class FolderDirectory(DirectoryBase):
 
     async def _write(self, camera_id: str, overlay: Overlay) -> None:
         content = overlay.model_dump_json(by_alias=True, exclude_none=True).encode()
-        await asyncio.to_thread(write_atomic, self._overlay_path(camera_id), content)
+        try:
+            await asyncio.to_thread(write_atomic, self._overlay_path(camera_id), content)
+        except OSError as error:
+            raise StorageError(f"the change cannot be stored: {error.strerror}") from None
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         async with self._changed:

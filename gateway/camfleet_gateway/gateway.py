@@ -18,6 +18,7 @@ from camfleet_gateway.memory_directory import MemoryDirectory
 from camfleet_gateway.roster import Roster
 from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
+from camfleet_gateway.tasks import start_task
 from camfleet_protocol.local import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Gateway:
         self.lag = LagMeter()
         self.directory.watch(self.workers.camera_changed)
         self.stopping = asyncio.Event()
+        self.failed = asyncio.Event()
+        """Set when a task that everything depends on has failed: the process should end and be restarted."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -74,10 +77,10 @@ class Gateway:
 
     async def start(self) -> None:
         """Read the cameras and begin to tick."""
-        await self.directory.start()
+        await self.directory.start(self.failed.set)
         self._tasks = [
-            asyncio.create_task(self.hub.run(), name="hub-ticker"),
-            asyncio.create_task(self.lag.run(), name="lag-meter"),
+            start_task(self.hub.run(), name="hub-ticker", failed=self.failed.set),
+            start_task(self.lag.run(), name="lag-meter", failed=self.failed.set),
         ]
 
     async def stop(self) -> None:

@@ -34,7 +34,7 @@ def run(settings: GatewaySettings) -> int:
     """Serve until SIGTERM, SIGINT or, if asked for, the end of standard input.
 
     Returns:
-        The exit code: 0 after an orderly stop, 1 if a listener broke, 2 if it could not start.
+        The exit code: 0 after an orderly stop, 1 if a listener or a task broke, 2 if it could not start.
     """
     configure_logging(settings.log_level, settings.log_format)
     quiet_library_logs()
@@ -73,12 +73,16 @@ async def _serve(settings: GatewaySettings, internal: socket.socket, viewer: soc
         asyncio.create_task(server.serve(sockets=[listener]), name=f"server-{index}")
         for index, (server, listener) in enumerate(servers)
     ]
-    stopped = asyncio.create_task(stop.wait(), name="stop")
+    ends = {
+        asyncio.create_task(stop.wait(), name="stop"),
+        asyncio.create_task(gateway.failed.wait(), name="failed"),
+    }
     _announce(
         settings, viewer, internal
     )  # the sockets listen already: who connects now is served in a moment
-    await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+    await asyncio.wait({*ends, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
     await _stop(gateway, [server for server, _ in servers], tasks)
     return 0 if stop.is_set() else 1
 

@@ -5,6 +5,8 @@ No operator stands behind it, so nothing starts workers; those run by hand appea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from camfleet_gateway.directory import CameraExistsError, CameraUnknownError, DirectoryBase
 from camfleet_protocol.camera import Camera, CameraStatus
 from camfleet_protocol.local import Controls, Overlay, apply_overlay
@@ -13,7 +15,7 @@ from camfleet_protocol.local import Controls, Overlay, apply_overlay
 class MemoryDirectory(DirectoryBase):
     """Cameras in a dict."""
 
-    async def start(self) -> None:
+    async def start(self, failed: Callable[[], None]) -> None:
         """Nothing to read."""
         self._ready = True
 

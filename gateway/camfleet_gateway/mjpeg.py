@@ -22,7 +22,6 @@ from camfleet_gateway.pictures import Picture, Subscription, ViewerKind
 from camfleet_gateway.roster import Roster
 
 BOUNDARY = b"camfleet-picture"
-SNAPSHOT_FRESH_SECONDS = 1.0
 SNAPSHOT_WAIT_SECONDS = 5.0
 END_SECONDS = 1.0
 """How long a reader may take for the rest of an answer that ends."""

@@ -15,6 +15,7 @@ from camfleet_gateway.directory import (
     CameraUnknownError,
     DirectoryError,
     NotAppliedError,
+    StorageError,
 )
 from camfleet_gateway.events import KEEP
 from camfleet_gateway.gateway import Gateway
@@ -39,6 +40,7 @@ _STATUS: dict[type[DirectoryError], int] = {
     CameraExistsError: 409,
     CameraUnknownError: 404,
     NotAppliedError: 504,
+    StorageError: 503,
 }
 _REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorView, "description": "No valid token"},

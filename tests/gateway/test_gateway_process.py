@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,13 +17,15 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_clients import FakeViewer, eventually
+from gateway_clients import FakeViewer, FakeWorker, eventually
 
+from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.servers import UNSENT_LOW_WATER_BYTES, USER_TIMEOUT_MS, ListenError, listen, port_of
+from camfleet_gateway.settings import GatewaySettings
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from camfleet_protocol.messages import GoAway
-from support.gateway_process import GatewayProcess, put_camera, test_pattern
+from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
 
 
 def test_accepted_sockets_inherit_the_bounds() -> None:
@@ -176,3 +181,64 @@ def test_without_a_state_folder_cameras_live_in_memory(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+async def test_nobody_is_judged_on_time_in_which_the_gateway_itself_did_not_run(
+    start: Callable[..., GatewayProcess], state: StateFolder
+) -> None:
+    door = put_camera(state, test_pattern("door"))
+    gateway = start(stats_timeout_seconds=1.5)
+    async with (
+        FakeWorker.running(gateway.internal_url, door.id, worker_token(state, door)) as worker,
+        FakeViewer.running(gateway.viewer_url, "door") as viewer,
+    ):
+        await worker.accepted()
+        await viewer.state(door.id, "live")
+        os.kill(gateway.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(4)
+        finally:
+            os.kill(gateway.pid, signal.SIGCONT)
+        seen = len(viewer.updates())
+        await eventually(lambda: len(viewer.updates()) >= seen + 2, "figures go on")
+        assert "counted as lost" not in gateway.log
+        assert not [info for update in viewer.updates() for info in update.cameras if info.state == "stale"]
+
+
+async def test_a_task_that_fails_ends_the_gateway(
+    state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(GatewaySettings(state_dir=state.root))
+
+    async def broken() -> None:
+        raise RuntimeError("the ticker is broken")
+
+    monkeypatch.setattr(gateway.hub, "run", broken)
+    await gateway.start()
+    try:
+        async with asyncio.timeout(5):
+            await gateway.failed.wait()
+    finally:
+        await gateway.stop()
+
+
+async def test_a_state_folder_that_was_deleted_is_followed_again(
+    gateway: GatewayProcess, state: StateFolder
+) -> None:
+    for folder in (state.objects, state.overlay):
+        shutil.rmtree(folder)
+    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=10) as http:
+
+        async def names() -> list[str]:
+            return [camera["name"] for camera in (await http.get("/api/cameras")).json()["cameras"]]
+
+        async def gone() -> bool:
+            return await names() == []
+
+        async def back() -> bool:
+            return await names() == ["hall"]
+
+        await eventually(gone, "the cameras are gone with their objects")
+        await eventually(state.objects.exists, "the folder is made again")
+        put_camera(state, test_pattern("hall"))
+        await eventually(back, "the new object is seen")
