@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from camfleet_gateway.telemetry import Telemetry
 from camfleet_protocol.camera import Camera, ConditionStatus, SourceType
 from camfleet_protocol.messages import CameraState, SourceState, WorkerHello
@@ -67,18 +69,28 @@ def facts_of(camera: Camera) -> Facts:
 def facts_by_hand(camera_id: str, hello: WorkerHello | None) -> Facts:
     """The facts of a camera that only its worker knows."""
     namespace, _, name = camera_id.partition(".")
+    settings = _said(hello.settings) if hello and hello.settings else None
+    values = settings.values() if settings else {}
     return Facts(
         name=name,
         namespace=namespace,
         source=redact(hello.source) if hello else "",
         source_type=hello.source_type if hello else None,
         suspended=False,
-        settings={},
+        settings={key: values[key] for key in ("inference", "stream") if key in values},
         settings_hash=hello.settings_hash if hello else "",
-        ai_enabled=False,
-        site="",
+        ai_enabled=bool(settings and settings.inference.enabled),
+        site=(settings.site or "") if settings else "",
         profile="",
     )
+
+
+def _said(values: dict[str, Any]) -> Settings | None:
+    """The settings that a worker says it runs with; None for rubbish."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

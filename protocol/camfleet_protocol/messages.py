@@ -208,6 +208,8 @@ class WorkerHello(Message):
     source: Annotated[str, Field(max_length=2048)] = ""
     """Redacted, for people."""
     settings_hash: Annotated[str, Field(max_length=64)] = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """`Settings.values()` at its start; what is shown of a camera that only its worker knows."""
 
 
 class SourceState(StrEnum):

@@ -201,6 +201,7 @@ class Worker:
             source_type=self._source.type,
             source=redact(self._source.describe()),
             settings_hash=self._live.settings_hash,
+            settings=self._live.settings.values(),
         )
 
     def _configure(self, settings: Settings, digest: str) -> None:
