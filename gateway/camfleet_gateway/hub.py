@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 PAUSE_SECONDS = 2.0
+"""A tick that comes later than that means that the gateway itself did not run."""
+MAX_RETIRED_NUMBERS = 10_000
 FIGURES_EVERY = 4
 """Ticks between two tellings of figures."""
+MAX_RETIRED_NUMBERS = 1000
+"""Removed cameras whose number is kept for their return. No number is ever given to another camera."""
 
 
 class TooManyError(Exception):
@@ -71,7 +75,7 @@ class Hub:
         self._debounce = debounce or Debounce()
         self._names: dict[str, set[str]] = {}
         self._next_number = 1
-        self._numbers: dict[str, int] = {}
+        self._retired: dict[str, int] = {}
         self._presence: dict[str, Presence] = {}
         self._listeners: dict[Listener, None] = {}
         self._on_tick: list[Callable[[float], None]] = []
@@ -117,9 +121,9 @@ class Hub:
             self._remove(channel)
 
     def _add(self, camera_id: str) -> Channel:
-        number = self._numbers.get(camera_id)
+        number = self._retired.pop(camera_id, None)
         if number is None:
-            number = self._numbers[camera_id] = self._next_number
+            number = self._next_number
             self._next_number += 1
         channel = Channel(camera_id, number, clock=self._clock, linger_seconds=self._linger_seconds)
         self.channels[camera_id] = channel
@@ -135,11 +139,21 @@ class Hub:
         channel.close(lambda subscription: subscription.sink.dropped(subscription))
         del self.channels[channel.id]
         del self._presence[channel.id]
+        self._forget_numbers()
+        self._retired[channel.id] = channel.number
+        if len(self._retired) > MAX_RETIRED_NUMBERS:
+            del self._retired[next(iter(self._retired))]
         name = channel.id.rpartition(".")[2]
         self._names[name].discard(channel.id)
         if not self._names[name]:
             del self._names[name]
         self._tell_all(StatusUpdate(removed=(channel.id,)))
+
+    def _forget_numbers(self) -> None:
+        """A camera that returns has its number again; of those that are gone only so many are remembered."""
+        if len(self._numbers) > len(self.channels) + MAX_RETIRED_NUMBERS:
+            oldest = next(camera_id for camera_id in self._numbers if camera_id not in self.channels)
+            del self._numbers[oldest]
 
     # ── Viewers ────────────────────────────────────────────────────────────────────────────────────
 
