@@ -17,6 +17,7 @@ from camfleet_gateway.auth import Role, bearer_token, subprotocol_token
 from camfleet_gateway.failures import add_failures
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.guard import Guard
+from camfleet_gateway.head import HeadAsGet
 from camfleet_gateway.metrics import CONTENT_TYPE, MetricsPage
 from camfleet_gateway.picture_routes import add_pictures
 from camfleet_gateway.rest import add_rest
@@ -78,7 +79,7 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False))
     settings = gateway.settings
     return Guard(
-        app,
+        HeadAsGet(app),
         loopback_only=not settings.authentication,
         allowed_hosts=settings.allowed_host,
         allowed_origins=settings.allowed_origin,

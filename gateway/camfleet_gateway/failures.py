@@ -35,7 +35,9 @@ def add_failures(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:
-        return failure(error.status_code, _CODES.get(error.status_code, "http_error"), str(error.detail))
+        answer = failure(error.status_code, _CODES.get(error.status_code, "http_error"), str(error.detail))
+        answer.headers.update(error.headers or {})  # Allow, with 405
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

@@ -20,6 +20,8 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'self'"
 )
+_CORP = "same-origin"
+"""Cross-Origin-Resource-Policy: no other site can put a picture of ours into its page."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -94,7 +96,11 @@ class Guard:
 async def _refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
     body = json.dumps({"error": {"code": code, "message": message}}).encode()
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cross-origin-resource-policy", _CORP.encode()),
+    ]
     await send({"type": f"{kind}.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": f"{kind}.body", "body": body})
 
@@ -120,7 +126,7 @@ def _with_headers(scope: Scope, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-            headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+            headers.setdefault("Cross-Origin-Resource-Policy", _CORP)
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Referrer-Policy", "no-referrer")
             static = scope["path"].startswith("/static/")

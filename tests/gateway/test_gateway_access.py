@@ -27,6 +27,7 @@ from camfleet_gateway.auth import (
 )
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.settings import GatewaySettings, is_loopback
+from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from conftest import Tokens
 from support.gateway_process import GatewayProcess, put_camera, test_pattern
@@ -254,3 +255,38 @@ def test_tickets_end() -> None:
     assert other.issuer(ticket, "default.door", "feed") is None, "another key"
     now[0] += 61
     assert tickets.issuer(ticket, "default.door", "feed") is None
+
+
+async def test_no_other_site_can_embed_an_answer(gateway: GatewayProcess, door: Camera, publish: Any) -> None:
+    async with publish(door) as worker, httpx.AsyncClient(base_url=gateway.viewer_url, timeout=15) as http:
+        for path in ("/", "/api/cameras", "/nowhere", "/livez", "/static/nothing.js", "/docs"):
+            answer = await http.get(path)
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin", path
+        refused = await http.get("/api/cameras", headers={"Host": "evil.example"})
+        assert refused.status_code == 403
+        assert refused.headers["cross-origin-resource-policy"] == "same-origin"
+        async with http.stream("GET", "/cameras/door/stream/feed") as feed:
+            assert feed.headers["cross-origin-resource-policy"] == "same-origin"
+        await worker.demand(lambda d: not d.annotated, "none again")
+
+
+async def test_head_is_get_without_a_body(gateway: GatewayProcess, door: Camera, publish: Any) -> None:
+    async with publish(door) as worker, httpx.AsyncClient(base_url=gateway.viewer_url, timeout=15) as http:
+        streaming = asyncio.create_task(worker.stream(20, annotated=True))
+        try:
+            for path in ("/api/cameras", "/api/session", "/livez", "/readyz", "/metrics", "/openapi.json"):
+                head, get = await http.head(path), await http.get(path)
+                assert (head.status_code, head.content) == (200, b""), path
+                assert head.headers["content-type"] == get.headers["content-type"], path
+            snapshot = await http.head("/cameras/door/snapshot.jpg")
+            assert (snapshot.status_code, snapshot.headers["content-type"]) == (200, "image/jpeg")
+            assert int(snapshot.headers["content-length"]) > 0 and not snapshot.content
+            feed = await http.head("/cameras/door/stream/feed")
+            assert (feed.status_code, feed.headers["allow"], feed.content) == (405, "GET", b"")
+            assert (await http.head("/api/cameras/nowhere")).status_code == 404
+            assert (await http.head("/api/tickets")).status_code == 405
+            debug = (await http.get("/streaming/debug")).json()
+            assert debug["traffic"]["mjpeg"]["frames_sent"] == 0
+        finally:
+            streaming.cancel()
+            await asyncio.gather(streaming, return_exceptions=True)
