@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 PAUSE_SECONDS = 2.0
 """A tick that comes later than that means that the gateway itself did not run."""
-MAX_RETIRED_NUMBERS = 10_000
 FIGURES_EVERY = 4
 """Ticks between two tellings of figures."""
 MAX_RETIRED_NUMBERS = 1000
@@ -139,7 +138,6 @@ class Hub:
         channel.close(lambda subscription: subscription.sink.dropped(subscription))
         del self.channels[channel.id]
         del self._presence[channel.id]
-        self._forget_numbers()
         self._retired[channel.id] = channel.number
         if len(self._retired) > MAX_RETIRED_NUMBERS:
             del self._retired[next(iter(self._retired))]
@@ -148,12 +146,6 @@ class Hub:
         if not self._names[name]:
             del self._names[name]
         self._tell_all(StatusUpdate(removed=(channel.id,)))
-
-    def _forget_numbers(self) -> None:
-        """A camera that returns has its number again; of those that are gone only so many are remembered."""
-        if len(self._numbers) > len(self.channels) + MAX_RETIRED_NUMBERS:
-            oldest = next(camera_id for camera_id in self._numbers if camera_id not in self.channels)
-            del self._numbers[oldest]
 
     # ── Viewers ────────────────────────────────────────────────────────────────────────────────────
 
