@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -146,3 +148,10 @@ async def test_metrics_of_a_running_gateway(gateway: GatewayProcess, door: Camer
             assert 0 <= now - last < 5
             info = next(key for key in found if key[0] == "camfleet_camera_info")
             assert dict(info[1])["source_type"] == "testPattern" and dict(info[1])["attempt"] == "1"
+
+
+def test_the_docs_name_every_metric_and_no_other() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
+    tables = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(camfleet_\w+)`", tables)) >= CAMERA | GATEWAY
+    assert set(re.findall(r"camfleet_\w+", text)) == CAMERA | GATEWAY
