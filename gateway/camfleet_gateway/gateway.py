@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 
 from camfleet_gateway.auth import Authenticator, Tickets
-from camfleet_gateway.clock import Clock
+from camfleet_gateway.clock import Clock, RunningTime
 from camfleet_gateway.directory import Directory
 from camfleet_gateway.events import EventLog
 from camfleet_gateway.folder_directory import FolderDirectory
@@ -34,7 +34,7 @@ class Gateway:
             TokensFileError: The tokens file cannot be used.
         """
         self.settings = settings
-        self.clock = clock or Clock()
+        self.clock = clock or Clock(monotonic=RunningTime())
         state = StateFolder(settings.state_dir) if settings.state_dir is not None else None
         self.directory: Directory = FolderDirectory(state) if state is not None else MemoryDirectory()
         self.authenticator = Authenticator(settings.tokens_file)

@@ -24,8 +24,6 @@ from camfleet_protocol.messages import CameraInfo, EventNotice, EventRecord, Sta
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
-PAUSE_SECONDS = 2.0
-"""A tick that comes later than that means that the gateway itself did not run."""
 FIGURES_EVERY = 4
 """Ticks between two tellings of figures."""
 MAX_RETIRED_NUMBERS = 1000
@@ -188,14 +186,10 @@ class Hub:
     async def run(self) -> None:
         """Tick until cancelled."""
         count = 0
-        now = self._clock.monotonic()
         while True:
             await asyncio.sleep(TICK_SECONDS)
             count += 1
-            before, now = now, self._clock.monotonic()
-            if now - before > PAUSE_SECONDS:
-                # We ourselves did not run: nobody is judged before what has come meanwhile is read.
-                continue
+            now = self._clock.monotonic()
             for callback in self._on_tick:
                 callback(now)
             for index, channel in enumerate(list(self.channels.values())):

@@ -7,11 +7,24 @@ from collections import Counter
 import pytest
 
 from camfleet_gateway import hub as hub_module
-from camfleet_gateway.clock import Clock
+from camfleet_gateway.clock import LONGEST_STEP_SECONDS, Clock, RunningTime
 from camfleet_gateway.events import EventLog
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.memory_directory import MemoryDirectory
+from camfleet_gateway.telemetry import Telemetry
+from camfleet_protocol.messages import CameraState, Configure, Demand, WorkerHello
 from support.gateway_process import test_pattern
+
+
+def hub_with(clock: Clock, directory: MemoryDirectory, events: EventLog) -> Hub:
+    return Hub(
+        directory,
+        clock=clock,
+        events=events,
+        linger_seconds=0,
+        max_viewers_per_camera=1,
+        refused=Counter(),
+    )
 
 
 async def test_a_number_means_one_camera_for_ever_and_few_are_remembered(
@@ -19,14 +32,7 @@ async def test_a_number_means_one_camera_for_ever_and_few_are_remembered(
 ) -> None:
     monkeypatch.setattr(hub_module, "MAX_RETIRED_NUMBERS", 2)
     directory = MemoryDirectory()
-    hub = Hub(
-        directory,
-        clock=Clock(),
-        events=EventLog(),
-        linger_seconds=0,
-        max_viewers_per_camera=1,
-        refused=Counter(),
-    )
+    hub = hub_with(Clock(), directory, EventLog())
 
     async def number(name: str) -> int:
         camera = test_pattern(name)
@@ -38,3 +44,56 @@ async def test_a_number_means_one_camera_for_ever_and_few_are_remembered(
     assert [await number(name) for name in ("a", "b", "a", "c", "a", "d")] == [1, 2, 1, 3, 1, 4]
     assert await number("b") == 5, "forgotten: a new number, never that of another"
     assert await number("d") == 4
+
+
+def test_a_pause_of_our_own_does_not_count() -> None:
+    real = [100.0]
+    clock = RunningTime(lambda: real[0])
+    begin = clock()
+    real[0] += 0.25
+    assert clock() - begin == 0.25
+    real[0] += 3600
+    assert clock() - begin == 0.25 + LONGEST_STEP_SECONDS
+    assert clock() - begin == 0.25 + LONGEST_STEP_SECONDS, "it is taken off once and for all"
+    real[0] += 0.25
+    assert clock() - begin == 0.5 + LONGEST_STEP_SECONDS
+
+
+class _Worker:
+    """A publisher that is just there."""
+
+    def __init__(self, camera: str, clock: Clock) -> None:
+        self.hello = WorkerHello(camera=camera)
+        self.telemetry = Telemetry(clock)
+
+    def demand(self, demand: Demand) -> None: ...
+
+    def configure(self, configure: Configure) -> None: ...
+
+    def command(self, name: str) -> None: ...
+
+    def leave(self, code: int, reason: str, *, retry: bool) -> None: ...
+
+
+async def test_after_a_pause_of_ours_no_camera_is_stale_and_no_event_told() -> None:
+    real = [100.0]
+    clock = Clock(monotonic=RunningTime(lambda: real[0]))
+    events = EventLog()
+    hub = hub_with(clock, MemoryDirectory(), events)
+    worker = _Worker("default.door", clock)
+    channel = hub.channel_for_worker("default.door")
+    channel.connect(worker)
+    worker.telemetry.picture(clock.monotonic())
+
+    def after(seconds: float) -> CameraState:
+        real[0] += seconds
+        hub.refresh(channel)
+        assert channel.view is not None
+        return channel.view.state
+
+    assert after(0.25) is CameraState.LIVE
+    assert after(3600) is CameraState.LIVE, "what has come meanwhile is still unread"
+    assert clock.monotonic() - worker.telemetry.heard_at < 1.0
+    assert not events.newest(10)
+    assert [after(0.25) for _ in range(24)][-1] is CameraState.STALE, "time in which we run does count"
+    assert [event.type for event in events.newest(10)] == ["camera.stale"]
