@@ -7,7 +7,10 @@ was lost. A change of ours counts as made when the runtime has turned it into an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +43,12 @@ logger = logging.getLogger(__name__)
 
 APPLY_SECONDS = 3.0
 RELIST_SECONDS = 3.0
-_AGAIN_SECONDS = 0.2
+REWRITE_SECONDS = 15.0
+"""How long cameras outlive a lost folder: the runtime looks every ten seconds, and writes them again."""
 _MAX_OBJECT_BYTES = 1024 * 1024
 
 _Stamp = tuple[int, int, int]
+_LOST: _Stamp = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class _Listing:
     stamps: dict[Path, _Stamp]
     changed: dict[Path, Camera | None]
     """Files that are new or different; None where one is not readable as a Camera."""
+    inode: int | None
+    """Of the folder, after all else was read; None if it is not there."""
 
 
 def _list(folder: Path, known: dict[Path, _Stamp]) -> _Listing:
@@ -66,7 +73,14 @@ def _list(folder: Path, known: dict[Path, _Stamp]) -> _Listing:
         except FileNotFoundError:
             continue  # deleted since it was listed
         stamps[path] = stamp
-    return _Listing(stamps, changed)
+    return _Listing(stamps, changed, _inode(folder))
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _read(path: Path, size: int) -> Camera | None:
@@ -87,11 +101,21 @@ def _read(path: Path, size: int) -> Camera | None:
 class FolderDirectory(DirectoryBase):
     """Cameras of a `StateFolder`."""
 
-    def __init__(self, state: StateFolder, *, apply_seconds: float = APPLY_SECONDS) -> None:
+    def __init__(
+        self,
+        state: StateFolder,
+        *,
+        apply_seconds: float = APPLY_SECONDS,
+        rewrite_seconds: float = REWRITE_SECONDS,
+    ) -> None:
         super().__init__()
         self._state = state
         self._apply_seconds = apply_seconds
+        self._rewrite_seconds = rewrite_seconds
         self._stamps: dict[Path, _Stamp] = {}
+        self._inode: int | None = None
+        self._handle: int | None = None
+        self._lost_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -100,50 +124,85 @@ class FolderDirectory(DirectoryBase):
     async def start(self, failed: Callable[[], None]) -> None:
         """List the folder and follow it."""
         self._state.create()
+        self._hold()
         await self._relist()
         self._ready = True
-        self._task = start_task(self._follow(), name="directory", failed=failed)
+        self._task = start_task(
+            self._follow(), name="directory", failed=failed, may_end=self._stopping.is_set
+        )
 
     async def stop(self) -> None:
         """Stop following."""
         self._stopping.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})  # if it has failed, that is told already
+        self._release()
 
     async def _follow(self) -> None:
         """Follow the folder; when it is deleted and made again, follow the new one."""
+        told = ""
         while not self._stopping.is_set():
             try:
-                self._state.create()
-                watched = self._state.objects.stat().st_ino
+                await asyncio.to_thread(self._state.create)
+                await self._follow_one()
+                told = ""
             except OSError as error:
-                logger.error("the state folder cannot be used: %s", error.strerror)
-                await asyncio.sleep(RELIST_SECONDS)
-                continue
-            changes = awatch(
-                self._state.objects,
-                stop_event=self._stopping,
-                step=10,
-                debounce=100,
-                rust_timeout=int(RELIST_SECONDS * 1000),
-                yield_on_timeout=True,
-                recursive=False,
-            )
-            async for _ in changes:
-                try:
-                    await self._relist()
-                    if self._state.objects.stat().st_ino != watched:
-                        break
-                except OSError as error:
-                    logger.error("the objects of the state folder cannot be read: %s", error.strerror)
-                    break
-            else:
-                return
-            await asyncio.sleep(_AGAIN_SECONDS)
+                text = error.strerror or type(error).__name__
+                if text != told:
+                    logger.error("the state folder cannot be used, keeping what is known: %s", text)
+                told = text
+                await self._pause(RELIST_SECONDS)
+
+    async def _follow_one(self) -> None:
+        """Follow the folder as long as it is the same one: the kernel tells nothing of another."""
+        changes = awatch(
+            self._state.objects,
+            stop_event=self._stopping,
+            step=10,
+            debounce=100,
+            rust_timeout=int(RELIST_SECONDS * 1000),
+            yield_on_timeout=True,
+            recursive=False,
+        )
+        async with contextlib.aclosing(changes):
+            await self._relist()
+            followed = self._inode
+            while self._inode == followed and await anext(changes, None) is not None:
+                await self._relist()
+
+    def _hold(self) -> None:
+        """Take the folder for the one followed. Kept open, so that no other one gets its inode."""
+        self._release()
+        try:
+            self._handle = os.open(self._state.objects, os.O_RDONLY | os.O_DIRECTORY)
+            self._inode = os.fstat(self._handle).st_ino
+        except FileNotFoundError:
+            self._inode = None
+
+    def _release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _relist(self) -> None:
+        """List again."""
         listing = await asyncio.to_thread(_list, self._state.objects, self._stamps)
+        if listing.inode != self._inode:
+            logger.warning("the objects of the state folder were deleted; waiting for the local runtime")
+            self._lost_until = time.monotonic() + self._rewrite_seconds
+            self._stamps = dict.fromkeys(self._stamps, _LOST)
+            self._hold()
         gone = self._stamps.keys() - listing.stamps.keys()
+        if time.monotonic() < self._lost_until:
+            # That a folder is lost does not say that its cameras are: their workers stay meanwhile.
+            lost = {path for path in gone if self._stamps[path] == _LOST}
+            listing.stamps.update(dict.fromkeys(lost, _LOST))
+            gone -= lost
         self._stamps = listing.stamps
         for path in gone:
             if path.stem in self._cameras:
@@ -207,7 +266,10 @@ class FolderDirectory(DirectoryBase):
             digest = camera.metadata.annotations.get(SPEC_DIGEST_ANNOTATION)
             if digest is None:
                 path = self._overlay_path(camera_id)
-                await asyncio.to_thread(path.unlink, missing_ok=True)
+                try:
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+                except OSError as error:
+                    raise _storage("cannot be written", error) from None
             else:
                 await self._write(camera_id, Overlay(deleted_digest=digest))
             await self._until(lambda: camera_id not in self._cameras)
@@ -227,16 +289,26 @@ class FolderDirectory(DirectoryBase):
             return Overlay.model_validate_json(content)
         except FileNotFoundError:
             return Overlay()
+        except OSError as error:
+            raise _storage("cannot be read", error) from None
         except ValidationError:
             logger.error("replacing the overlay of %s: it is not one of this version", camera_id)
             return Overlay()
 
     async def _write(self, camera_id: str, overlay: Overlay) -> None:
         content = overlay.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+        def write() -> None:
+            try:
+                write_atomic(self._overlay_path(camera_id), content)
+            except FileNotFoundError:  # the folder itself is gone
+                self._state.create()
+                write_atomic(self._overlay_path(camera_id), content)
+
         try:
-            await asyncio.to_thread(write_atomic, self._overlay_path(camera_id), content)
+            await asyncio.to_thread(write)
         except OSError as error:
-            raise StorageError(f"the change cannot be stored: {error.strerror}") from None
+            raise _storage("cannot be written", error) from None
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         async with self._changed:
@@ -247,6 +319,12 @@ class FolderDirectory(DirectoryBase):
                 raise NotAppliedError(
                     f"stored, but the local runtime has not acted on it within {self._apply_seconds:g} s"
                 ) from None
+
+
+def _storage(problem: str, error: OSError) -> StorageError:
+    reason = error.strerror or type(error).__name__
+    logger.error("the state folder %s: %s", problem, reason)
+    return StorageError(f"the change is not made: the state folder {problem}: {reason}")
 
 
 def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:

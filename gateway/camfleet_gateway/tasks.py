@@ -11,13 +11,20 @@ logger = logging.getLogger(__name__)
 
 
 def start_task(
-    coroutine: Coroutine[Any, Any, None], *, name: str, failed: Callable[[], None]
+    coroutine: Coroutine[Any, Any, None],
+    *,
+    name: str,
+    failed: Callable[[], None],
+    may_end: Callable[[], bool] = lambda: False,
 ) -> asyncio.Task[None]:
-    """Start a task that should run until it is cancelled; `failed` is called if it raises."""
+    """Start a task that runs until it is cancelled or `may_end`; `failed` is called if it ends otherwise."""
 
     def done(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("the task %s has failed, the gateway stops", name, exc_info=error)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None or not may_end():
+            logger.critical("the task %s has ended, the gateway stops", name, exc_info=error)
             failed()
 
     task = asyncio.create_task(coroutine, name=name)

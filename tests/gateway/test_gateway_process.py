@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +18,7 @@ import httpx
 import pytest
 from gateway_clients import FakeViewer, FakeWorker, eventually
 
-from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.servers import UNSENT_LOW_WATER_BYTES, USER_TIMEOUT_MS, ListenError, listen, port_of
-from camfleet_gateway.settings import GatewaySettings
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from camfleet_protocol.messages import GoAway
@@ -205,40 +202,28 @@ async def test_nobody_is_judged_on_time_in_which_the_gateway_itself_did_not_run(
         assert not [info for update in viewer.updates() for info in update.cameras if info.state == "stale"]
 
 
-async def test_a_task_that_fails_ends_the_gateway(
-    state: StateFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gateway = Gateway(GatewaySettings(state_dir=state.root))
-
-    async def broken() -> None:
-        raise RuntimeError("the ticker is broken")
-
-    monkeypatch.setattr(gateway.hub, "run", broken)
-    await gateway.start()
-    try:
-        async with asyncio.timeout(5):
-            await gateway.failed.wait()
-    finally:
-        await gateway.stop()
+_BROKEN = {
+    "hub-ticker": "from camfleet_gateway import hub; hub.Hub.tell_figures = broken; ",
+    "lag-meter": "from camfleet_gateway import lag; lag.LagMeter.run = ended; ",
+    "directory": "from camfleet_gateway import folder_directory as f; f.awatch = broken; ",
+}
 
 
-async def test_a_state_folder_that_was_deleted_is_followed_again(
-    gateway: GatewayProcess, state: StateFolder
-) -> None:
-    for folder in (state.objects, state.overlay):
-        shutil.rmtree(folder)
-    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=10) as http:
-
-        async def names() -> list[str]:
-            return [camera["name"] for camera in (await http.get("/api/cameras")).json()["cameras"]]
-
-        async def gone() -> bool:
-            return await names() == []
-
-        async def back() -> bool:
-            return await names() == ["hall"]
-
-        await eventually(gone, "the cameras are gone with their objects")
-        await eventually(state.objects.exists, "the folder is made again")
-        put_camera(state, test_pattern("hall"))
-        await eventually(back, "the new object is seen")
+@pytest.mark.parametrize("task", _BROKEN)
+def test_a_task_that_ends_ends_the_gateway(state: StateFolder, task: str) -> None:
+    program = (
+        "import sys\n"
+        "from camfleet_gateway.main import run; from camfleet_gateway.settings import GatewaySettings\n"
+        "def broken(*_, **__): raise RuntimeError('injected')\n"
+        "async def ended(*_): return\n"
+        f"{_BROKEN[task]}\n"
+        "sys.exit(run(GatewaySettings(port=0, internal_port=0, state_dir=sys.argv[1])))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(state.root)], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert f"the task {task} has ended, the gateway stops" in ended.stderr
+    assert "CRITICAL" in ended.stderr and "stopped" in ended.stderr
+    if task != "lag-meter":
+        assert "Traceback" in ended.stderr and "injected" in ended.stderr
