@@ -52,6 +52,7 @@ _INVALID: dict[int | str, dict[str, Any]] = {
 }
 _CHANGE: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorView, "description": "The name is taken, or the camera cannot be changed here"},
+    503: {"model": ErrorView, "description": "The state folder cannot be read or written"},
     504: {"model": ErrorView, "description": "Stored, but not acted upon within three seconds"},
 }
 

@@ -253,6 +253,8 @@ def test_tickets_end() -> None:
     assert tickets.issuer(ticket, "default.hall", "feed") is None
     other = Tickets(Clock(wall=lambda: now[0]))
     assert other.issuer(ticket, "default.door", "feed") is None, "another key"
+    for anything in ("", ".", "..", "\ud800.\x00", "é.é", "AA.AA", ticket + ".", ticket * 9, "e30.e30"):
+        assert tickets.issuer(anything, "default.door", "feed") is None
     now[0] += 61
     assert tickets.issuer(ticket, "default.door", "feed") is None
 

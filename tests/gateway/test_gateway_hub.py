@@ -11,8 +11,10 @@ from camfleet_gateway.clock import LONGEST_STEP_SECONDS, Clock, RunningTime
 from camfleet_gateway.events import EventLog
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.memory_directory import MemoryDirectory
+from camfleet_gateway.status import facts_by_hand
 from camfleet_gateway.telemetry import Telemetry
 from camfleet_protocol.messages import CameraState, Configure, Demand, WorkerHello
+from camfleet_protocol.settings import Settings
 from support.gateway_process import test_pattern
 
 
@@ -97,3 +99,15 @@ async def test_after_a_pause_of_ours_no_camera_is_stale_and_no_event_told() -> N
     assert not events.newest(10)
     assert [after(0.25) for _ in range(24)][-1] is CameraState.STALE, "time in which we run does count"
     assert [event.type for event in events.newest(10)] == ["camera.stale"]
+
+
+def test_a_camera_run_by_hand_is_shown_as_its_worker_says() -> None:
+    given = Settings.model_validate({"inference": {"fps": 2}, "stream": {"width": 320}, "site": "berlin"})
+    facts = facts_by_hand("default.hall", WorkerHello(camera="default.hall", settings=given.values()))
+    assert (facts.site, facts.ai_enabled) == ("berlin", True)
+    assert (facts.settings["inference"]["fps"], facts.settings["stream"]["width"]) == (2, 320)
+    off = given.model_copy(update={"inference": given.inference.model_copy(update={"enabled": False})})
+    assert not facts_by_hand("a.b", WorkerHello(camera="a.b", settings=off.values())).ai_enabled
+    for rubbish in ({}, {"inference": 5}, {"stream": {"fps": -1}}, {"site": "<b>"}):
+        facts = facts_by_hand("a.b", WorkerHello(camera="a.b", settings=rubbish))
+        assert (facts.site, facts.ai_enabled, facts.settings) == ("", False, {}), rubbish
