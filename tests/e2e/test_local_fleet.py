@@ -245,6 +245,10 @@ async def test_random_bytes_on_every_socket_disturb_nobody(fleet: Fleet) -> None
                         pass
         except (ConnectionClosed, InvalidStatus, TimeoutError, OSError):
             return
+        except AttributeError as error:
+            # asyncio's transport of this client, aborted twice when the gateway closes during a large send.
+            if "call_soon" not in str(error):
+                raise
 
     async with viewing(fleet.url, "default.one") as viewer:
         await viewer.first()
