@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import click
 import yaml
@@ -15,6 +15,7 @@ from camfleet.models import CATALOG, ModelError, fetch
 from camfleet.paths import cache_folder, model_folder
 from camfleet_operator.local.settings import LocalSettings
 from camfleet_protocol.camera import API_VERSION
+from camfleet_protocol.logs import LogLevel
 
 _FACES = "yunet"
 _MOTION = "motion"
@@ -31,7 +32,7 @@ _MOTION = "motion"
 @click.option("--port", default=8080, show_default=True, envvar="CAMFLEET_PORT", help="Port of the page.")
 @click.option(
     "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    type=click.Choice(get_args(LogLevel)),
     default="WARNING",
     show_default=True,
     envvar="CAMFLEET_LOG_LEVEL",
@@ -41,7 +42,7 @@ def command(
     folder: Path | None,
     host: str,
     port: int,
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    log_level: LogLevel,
     tokens_file: Path | None,
 ) -> None:
     """Show Camfleet at work: faces found in a moving picture, motion in a test pattern, live on a page.

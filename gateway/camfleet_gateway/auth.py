@@ -5,10 +5,7 @@ Tokens are 32 random bytes, so a plain SHA-256 keeps them; the file is read agai
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import json
 import logging
 import os
@@ -23,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from camfleet_gateway.clock import Clock
 from camfleet_protocol.camera import problem_lines
+from camfleet_protocol.signing import decode_base64url, sign, verify
 
 logger = logging.getLogger(__name__)
 
@@ -197,10 +195,8 @@ def subprotocol_token(subprotocols: Iterable[str]) -> str | None:
         if name.startswith(SUBPROTOCOL_PREFIX):
             encoded = name.removeprefix(SUBPROTOCOL_PREFIX)[: _MAX_TOKEN_CHARACTERS * 2]
             try:
-                return base64.b64decode(
-                    encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True
-                ).decode()
-            except (binascii.Error, ValueError):
+                return decode_base64url(encoded).decode()
+            except ValueError:
                 return None
     return None
 
@@ -224,7 +220,7 @@ class Tickets:
             "by": issuer[:_ISSUER_DIGITS],
         }
         body = json.dumps(claims, separators=(",", ":")).encode()
-        return f"{_b64(body)}.{_b64(self._mac(body))}"
+        return sign(self._key, body)
 
     def issuer(self, ticket: str, camera: str, action: Action) -> str | None:
         """Who issued a ticket that permits this action on this camera now.
@@ -235,26 +231,11 @@ class Tickets:
         """
         if len(ticket) > _MAX_TOKEN_CHARACTERS:
             return None
-        body_text, _, mac_text = ticket.partition(".")
-        try:
-            body, mac = _unb64(body_text), _unb64(mac_text)
-        except ValueError:
-            return None
-        if not hmac.compare_digest(mac, self._mac(body)):
+        body = verify(self._key, ticket)
+        if body is None:
             return None
         claims = json.loads(body)
         good = (
             claims["camera"] == camera and claims["action"] == action and claims["exp"] >= self._clock.wall()
         )
         return str(claims["by"]) if good else None
-
-    def _mac(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, body, "sha256")
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unb64(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

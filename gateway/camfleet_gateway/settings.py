@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from camfleet_protocol.logs import LogFormat
+from camfleet_protocol.logs import LogFormat, LogLevel
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -51,7 +51,7 @@ class GatewaySettings(BaseModel):
     max_viewers_per_camera: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Viewers of one camera."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_level: LogLevel = Field("INFO", description="Least level logged.")
     log_format: LogFormat = Field("text", description="Form of the log lines.")
 
     @model_validator(mode="after")

@@ -16,9 +16,7 @@ STATE/work/NAMESPACE.NAME/           outbox, heartbeat      worker
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import json
 import os
 import tempfile
@@ -30,6 +28,7 @@ from pydantic import Field
 
 from camfleet_protocol.camera import Camera, InferenceSpec, Spec, StreamSpec
 from camfleet_protocol.settings import merge
+from camfleet_protocol.signing import sign, verify
 
 
 class Controls(Spec):
@@ -130,19 +129,13 @@ class WorkerIdentity:
 def sign_worker_token(key: bytes, identity: WorkerIdentity) -> str:
     """Make the token of one spawned worker."""
     body = json.dumps(asdict(identity), separators=(",", ":")).encode()
-    return f"{_b64(body)}.{_b64(hmac.digest(key, body, 'sha256'))}"
+    return sign(key, body)
 
 
 def verify_worker_token(key: bytes, token: str) -> WorkerIdentity | None:
     """The identity that a token proves, or None if it proves nothing."""
-    body_text, _, mac_text = token.partition(".")
-    try:
-        body, mac = _unb64(body_text), _unb64(mac_text)
-    except ValueError:
-        return None
-    if not hmac.compare_digest(mac, hmac.digest(key, body, "sha256")):
-        return None
-    return _identity(body)
+    body = verify(key, token)
+    return None if body is None else _identity(body)
 
 
 def _identity(body: bytes) -> WorkerIdentity | None:
@@ -155,11 +148,3 @@ def _identity(body: bytes) -> WorkerIdentity | None:
             if attempt >= 0 and not isinstance(attempt, bool):
                 return WorkerIdentity(camera=camera, attempt=attempt, pod_uid=pod_uid)
     return None
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unb64(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

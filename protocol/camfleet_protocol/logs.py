@@ -16,6 +16,7 @@ from typing import Any, Literal
 from camfleet_protocol.redaction import redact
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _CHATTY = ("watchfiles", "websockets", "asyncio", "httpx")
 """Libraries whose INFO is a running commentary."""
 _CONTEXT_KEYS = ("namespace", "camera", "pod", "attempt")

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from camfleet_protocol.camera import DEFAULT_NAMESPACE, DnsLabel, Source, problem_lines
-from camfleet_protocol.logs import LogFormat
+from camfleet_protocol.logs import LogFormat, LogLevel
 from camfleet_protocol.messages import CameraId
 from camfleet_protocol.settings import Settings
 
@@ -135,7 +135,7 @@ class WorkerSettings(BaseModel):
     check_ports: bool = Field(
         False, description="Run for a few seconds, list what the process listens on, and exit 0 if nothing."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
+    log_level: LogLevel = Field("INFO", description="Log level.")
     log_format: LogFormat = Field("text", description="Log format.")
 
     @model_validator(mode="after")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from camfleet_protocol.logs import LogFormat
+from camfleet_protocol.logs import LogFormat, LogLevel
 
 
 class LocalSettings(BaseModel):
@@ -26,5 +25,5 @@ class LocalSettings(BaseModel):
     media_root: tuple[Path, ...] = Field(
         (), description="Folders, besides FOLDER, whose files cameras added through the API may name."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_level: LogLevel = Field("INFO", description="Least level logged.")
     log_format: LogFormat = Field("text", description="How log lines look.")
