@@ -1,12 +1,13 @@
 """The API level: etcd, kube-apiserver and, where asked for, scheduler, controller-manager and kwok.
 
-No root is needed and everything listens on loopback. What the API server decides (schemas, CEL, RBAC, admission,
-TokenReview) is real, as are scheduling and garbage collection; kwok plays nodes and their kubelets.
+No root is needed and everything listens on loopback. What the API server decides (schemas, CEL, RBAC,
+admission, TokenReview) is real, as are scheduling and garbage collection; kwok plays nodes and their kubelets.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import signal
 import ssl
@@ -325,8 +326,6 @@ class ControlPlane:
             return False
 
     def _make_secrets(self) -> None:
-        import secrets
-
         for command in (
             ["genrsa", "-out", "sa.key", "2048"],
             ["rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub"],
