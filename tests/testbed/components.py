@@ -1,8 +1,8 @@
 """Where the cluster's programs come from: an assets folder, the cache, or a build by Go.
 
 ``KUBEBUILDER_ASSETS`` (a folder with ``kube-apiserver``, ``etcd``, ``kubectl``) is honoured first, program by
-program. What it lacks is built once from the pinned modules in ``go/`` and kept in the user's cache folder, named
-by the content of the module's files, so that a changed pin is built anew.
+program. What it lacks is built once from the pinned modules in ``go/`` and kept in the user's cache folder,
+named by the content of the module's files, so that a changed pin is built anew.
 """
 
 from __future__ import annotations

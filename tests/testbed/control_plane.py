@@ -1,7 +1,7 @@
 """The API level: etcd, kube-apiserver and, where asked for, scheduler, controller-manager and kwok.
 
 No root is needed and everything listens on loopback. What the API server decides (schemas, CEL, RBAC,
-admission, TokenReview) is real, as are scheduling and garbage collection; kwok plays nodes and their kubelets.
+admission, TokenReview) is real, as are scheduling and garbage collection; kwok plays the nodes.
 """
 
 from __future__ import annotations
