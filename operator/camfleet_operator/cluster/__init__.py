@@ -1,0 +1,1 @@
+"""The operator in a Kubernetes cluster: one worker pod per Camera."""
