@@ -1,0 +1,366 @@
+"""What to do about one camera in a cluster: a pure function from what is seen to actions and a status.
+
+`plan_worker` decides about runs, as on one box; here come what only a cluster has: GPUs that may be taken,
+profiles that may be missing, changes that many cameras get at once (a rollout has to grant them), and the
+conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from camfleet_operator.backoff import RestartPolicy
+from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts
+from camfleet_operator.cluster.pods import PodSeen
+from camfleet_operator.cluster.podspec import Variant, WorkerShape
+from camfleet_operator.cluster.verdicts import Health
+from camfleet_operator.plan import (
+    DesiredWorker,
+    ForgetRun,
+    Observed,
+    StartWorker,
+    StopWorker,
+    plan_worker,
+)
+from camfleet_protocol.camera import (
+    Camera,
+    CameraStatus,
+    ConditionStatus,
+    GpuMode,
+    SettingsStatus,
+    WorkerStatus,
+)
+from camfleet_protocol.cluster import pod_name
+from camfleet_protocol.settings import Settings
+
+UNSEEN_SECONDS = 15.0
+"""For so long a new pod about which the scheduler has said nothing is not worth a status write of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartPod:
+    """Create the pod of this attempt."""
+
+    attempt: int
+    variant: Variant
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete this very pod; `failures` is set when it had ended by itself and is only cleared away."""
+
+    name: str
+    uid: str
+    reason: str
+    failures: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CameraObserved:
+    """All that the plan for one camera depends on.
+
+    Attributes:
+        camera: The camera with its status as last seen.
+        camera_uid: Its UID.
+        shape: What its pods should look like; None while its profile is missing.
+        settings: What its worker should run with; None while its profile is missing.
+        pods: The pods it owns.
+        health: What the gateways say since the newest pod runs, if they have said anything.
+        granted: Whether a change that is not the user's own edit of this camera may be made now.
+        failures: Ends in a row that nobody asked for.
+        cpu_next: Whether the next worker takes a CPU because no GPU came.
+        refusal: Why the API server refused the last pod, if it did.
+    """
+
+    camera: Camera
+    camera_uid: str
+    shape: WorkerShape | None
+    settings: Settings | None
+    pods: Sequence[PodSeen] = ()
+    health: Health | None = None
+    granted: bool = True
+    failures: int = 0
+    cpu_next: bool = False
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPlan:
+    """What to do.
+
+    Attributes:
+        delete: Pods to delete, first.
+        start: The pod to create, if any.
+        status: What the status should be; before `start`, if that is not the first attempt, else after it.
+        settings: What a pod that is started gets.
+        hold_status: Seconds for which the status need not be written yet; 0 to write it now if it differs.
+        needs_grant: Whether a change waits for the rollout.
+        converged: Whether settings and pod are what they should be.
+        cpu_next: As in `CameraObserved`, to be remembered.
+        failures: As in `CameraObserved`, to be remembered.
+        requeue_after: Seconds after which to look again, if nothing happens before.
+    """
+
+    delete: tuple[DeletePod, ...]
+    start: StartPod | None
+    status: CameraStatus
+    settings: Settings | None
+    hold_status: float = 0.0
+    needs_grant: bool = False
+    converged: bool = True
+    cpu_next: bool = False
+    failures: int = 0
+    requeue_after: float | None = None
+
+
+def plan_camera(
+    observed: CameraObserved, now: float, *, gpu_patience: float = 60.0, policy: RestartPolicy | None = None
+) -> CameraPlan:
+    """Decide about one camera.
+
+    Args:
+        observed: What is wanted and what is there.
+        now: Unix time in seconds.
+        gpu_patience: Seconds that a camera which prefers a GPU waits for one.
+        policy: Pauses between restarts.
+    """
+    camera, shape = observed.camera, observed.shape
+    worker = camera.status.worker or WorkerStatus()
+    strangers, pods = _sort_out(observed)
+    alive = [pod for pod in pods if pod.alive]
+    newest = max(alive, key=lambda pod: pod.attempt, default=None)
+    suspended = bool(camera.spec.suspend)
+    missing_profile = shape is None or observed.settings is None
+
+    settings, settings_wait = _settings_now(observed)
+    choice = _Choice(None, None, cpu_next=False)
+    if not suspended and shape is not None:
+        choice = _choose_variant(observed, shape, newest, now, gpu_patience)
+    desired, pod_wait = None, False
+    if not suspended:
+        if shape is None:
+            # A worker that runs goes on without the profile; none is started.
+            desired = DesiredWorker(newest.fingerprint) if newest is not None else None
+        elif choice.variant is not None:
+            fingerprint = shape.fingerprints[choice.variant]
+            changed = newest is not None and newest.fingerprint != fingerprint
+            own = _own_edit(camera) or (choice.variant is Variant.CPU and choice.fell_back)
+            pod_wait = changed and not own and not observed.granted and _sound(newest, shape)
+            desired = DesiredWorker(newest.fingerprint if pod_wait and newest is not None else fingerprint)
+    plan = plan_worker(
+        Observed(
+            desired=desired,
+            suspended=suspended,
+            runs=[pod.as_run() for pod in pods],
+            last_attempt=max([_spent_attempt(worker), *(pod.attempt for pod in pods)]),
+            failures=observed.failures,
+        ),
+        now,
+        policy,
+    )
+    delete = [
+        DeletePod(pod.name, pod.uid, "not the pod of any attempt") for pod in strangers if not pod.deleting
+    ]
+    start: StartPod | None = None
+    failures = observed.failures
+    by_uid = {pod.uid: pod for pod in pods}
+    for action in plan.actions:
+        match action:
+            case ForgetRun(uid, count):
+                failures = count
+                pod = by_uid[uid]
+                if not pod.deleting:
+                    delete.append(DeletePod(pod.name, uid, "ended", failures=count))
+            case StopWorker(uid, reason):
+                delete.append(DeletePod(by_uid[uid].name, uid, reason))
+            case StartWorker(attempt) if choice.variant is not None:
+                start = StartPod(attempt, choice.variant)
+    if start is not None and strangers:
+        start = None  # one worker at a time, whoever made the other one
+
+    current = newest if newest is not None and not newest.deleting else None
+    blocked = _blocked(observed, suspended, missing_profile, plan.condition.reason, plan.condition.message)
+    situation = Situation(
+        blocked=blocked,
+        pod=None if delete and current is not None and any(d.uid == current.uid for d in delete) else current,
+        health=observed.health,
+        gpu_resource=shape.gpu_resource if shape is not None else "",
+        on_cpu_instead=_on_cpu_instead(shape, current),
+    )
+    status = CameraStatus(
+        conditions=as_conditions(
+            facts(situation),
+            camera.status.conditions,
+            generation=camera.metadata.generation,
+            now=datetime.fromtimestamp(int(now), UTC),
+        ),
+        worker=_worker_status(worker, current, start, camera.metadata.name, observed.camera_uid),
+        settings=SettingsStatus(hash=settings.hash, values=settings.values()) if settings else None,
+        **_kept(camera.status),
+    )
+    hold = _hold(current, start, now)
+    requeue = [plan.requeue_after, choice.look_again, hold or None]
+    return CameraPlan(
+        delete=tuple(delete),
+        start=start,
+        status=status,
+        settings=settings,
+        hold_status=hold,
+        needs_grant=settings_wait or pod_wait,
+        converged=not (settings_wait or pod_wait or delete or start) and current is not None,
+        cpu_next=choice.cpu_next,
+        failures=failures,
+        requeue_after=min((seconds for seconds in requeue if seconds is not None), default=None),
+    )
+
+
+def status_differs(wanted: CameraStatus, seen: CameraStatus) -> bool:
+    """Whether a status is worth a write: times of transition alone are not."""
+    return _timeless(wanted) != _timeless(seen)
+
+
+def _timeless(status: CameraStatus) -> CameraStatus:
+    conditions = sorted(status.conditions, key=lambda condition: condition.type)
+    return status.model_copy(
+        update={
+            "conditions": tuple(c.model_copy(update={"last_transition_time": None}) for c in conditions),
+        }
+    )
+
+
+def _spent_attempt(worker: WorkerStatus) -> int:
+    """The highest attempt that had a pod: one that was only announced is taken up again."""
+    return worker.attempt if worker.pod_uid else max(0, worker.attempt - 1)
+
+
+# ── Pods ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sort_out(observed: CameraObserved) -> tuple[list[PodSeen], list[PodSeen]]:
+    """Split pods into copies that no attempt made, and attempts; an edited one loses its fingerprint."""
+    strangers: list[PodSeen] = []
+    pods: list[PodSeen] = []
+    for pod in observed.pods:
+        expected = pod_name(observed.camera.metadata.name, observed.camera_uid, pod.attempt)
+        if pod.attempt < 1 or pod.name != expected:
+            strangers.append(pod)
+        elif observed.shape is not None and _edited(pod, observed.shape):
+            pods.append(replace(pod, fingerprint="edited by hand"))
+        else:
+            pods.append(pod)
+    return strangers, pods
+
+
+def _edited(pod: PodSeen, shape: WorkerShape) -> bool:
+    return pod.variant(shape.fingerprints) is not None and pod.image != shape.image
+
+
+def _sound(pod: PodSeen | None, shape: WorkerShape) -> bool:
+    """Whether a pod of another shape may stay for a while: not one that was edited, is lost or never ran."""
+    return (
+        pod is not None
+        and pod.fingerprint != "edited by hand"
+        and not pod.ended
+        and pod.scheduled is not False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    variant: Variant | None
+    look_again: float | None
+    cpu_next: bool
+    fell_back: bool = False
+
+
+def _choose_variant(
+    observed: CameraObserved, shape: WorkerShape, newest: PodSeen | None, now: float, patience: float
+) -> _Choice:
+    if shape.gpu_mode is not GpuMode.PREFERRED:
+        return _Choice(next(iter(shape.fingerprints)), None, cpu_next=False)
+    if newest is None or newest.deleting:
+        return _Choice(Variant.CPU if observed.cpu_next else Variant.GPU, None, cpu_next=observed.cpu_next)
+    variant = newest.variant(shape.fingerprints)
+    if variant is Variant.GPU and newest.unschedulable_since:
+        left = newest.unschedulable_since + patience - now
+        if left <= 0:
+            return _Choice(Variant.CPU, None, cpu_next=True, fell_back=True)
+        return _Choice(Variant.GPU, left, cpu_next=False)
+    # It stays what it is; at the next replacement it tries for a GPU again.
+    return _Choice(variant or Variant.GPU, None, cpu_next=False)
+
+
+def _on_cpu_instead(shape: WorkerShape | None, pod: PodSeen | None) -> bool:
+    if shape is None or pod is None or shape.gpu_mode is not GpuMode.PREFERRED:
+        return False
+    return pod.variant(shape.fingerprints) is Variant.CPU
+
+
+# ── Settings ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _own_edit(camera: Camera) -> bool:
+    """Whether the user has edited this very camera since its status was written."""
+    seen = max((c.observed_generation for c in camera.status.conditions), default=-1)
+    return seen < camera.metadata.generation
+
+
+def _settings_now(observed: CameraObserved) -> tuple[Settings | None, bool]:
+    """The settings to put in force, and whether newer ones wait for the rollout."""
+    wanted, known = observed.settings, observed.camera.status.settings
+    if known is None or not known.hash:
+        return wanted, False
+    if wanted is not None and (wanted.hash == known.hash or observed.granted or _own_edit(observed.camera)):
+        return wanted, False
+    try:
+        return Settings.model_validate(known.values), wanted is not None
+    except ValueError:
+        return wanted, False
+
+
+# ── Status ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _blocked(
+    observed: CameraObserved, suspended: bool, missing_profile: bool, reason: str, message: str
+) -> Fact | None:
+    false = ConditionStatus.FALSE
+    if suspended:
+        return Fact(false, "Suspended", "spec.suspend is set")
+    if missing_profile:
+        profile = observed.camera.spec.profile_ref
+        name = profile.name if profile is not None else ""
+        return Fact(false, "ProfileNotFound", f"there is no CameraProfile {name} in this namespace")
+    if observed.refusal:
+        return Fact(false, "PodRefused", observed.refusal)
+    if reason in ("WorkerBackoff", "Replacing"):
+        return Fact(false, reason, message)
+    return None
+
+
+def _worker_status(
+    before: WorkerStatus, current: PodSeen | None, start: StartPod | None, camera: str, camera_uid: str
+) -> WorkerStatus:
+    if start is not None:
+        return WorkerStatus(attempt=start.attempt, pod_name=pod_name(camera, camera_uid, start.attempt))
+    if current is not None and current.attempt >= before.attempt:
+        return WorkerStatus(
+            attempt=current.attempt, pod_name=current.name, pod_uid=current.uid, node_name=current.node
+        )
+    return before.model_copy(update={"node_name": ""})
+
+
+def _hold(current: PodSeen | None, start: StartPod | None, now: float) -> float:
+    """How long the status can wait: the scheduler will have a word soon, and then there is more to say."""
+    if start is not None or current is None or current.scheduled is not None:
+        return 0.0
+    return max(0.0, current.created_at + UNSEEN_SECONDS - now)
+
+
+def _kept(status: CameraStatus) -> dict[str, object]:
+    """What other parts of the operator keep in the status."""
+    return {
+        name: getattr(status, name) for name in ("last_reassignment",) if name in type(status).model_fields
+    }

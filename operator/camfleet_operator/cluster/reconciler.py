@@ -1,0 +1,398 @@
+"""One camera, reconciled: look at the store, plan, do what the plan says, write the status if it differs.
+
+Every step may be the last one (the process can be killed between any two), so each is safe to repeat: a
+pod's name follows from camera and attempt, deletions name the UID they mean, an attempt above the first is
+announced in the status before its pod is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from camfleet_operator.cluster.api import AlreadyExists, Api, Forbidden, Invalid, NotFound
+from camfleet_operator.cluster.conditions import READY, TYPES
+from camfleet_operator.cluster.decide import (
+    CameraObserved,
+    CameraPlan,
+    DeletePod,
+    StartPod,
+    plan_camera,
+    status_differs,
+)
+from camfleet_operator.cluster.pods import PodSeen, read_pod
+from camfleet_operator.cluster.podspec import WorkerShape, build_pod, shape_worker
+from camfleet_operator.cluster.rollout import Rollout
+from camfleet_operator.cluster.settings import OperatorSettings
+from camfleet_operator.cluster.store import CameraEntry, Kind, Store
+from camfleet_operator.cluster.verdicts import Health
+from camfleet_operator.cluster.writes import Priority, WriteBudget
+from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, SharedSpec
+from camfleet_protocol.cluster import CAMERAS, GROUP, OPERATOR_FIELD_MANAGER, VERSION
+from camfleet_protocol.settings import Settings, effective_settings
+
+logger = logging.getLogger(__name__)
+
+REFUSED_SECONDS = 15.0
+GONE_SECONDS = 2.0
+
+
+class HealthSource(Protocol):
+    """What the gateways say of the cameras."""
+
+    def health(self, camera_id: str) -> Health | None:
+        """The latest verdict; None if there has been none."""
+
+    def judged_at(self, camera_id: str) -> float:
+        """Monotonic time of the scrape that the verdict is from; 0 if there has been none."""
+
+    def hurry(self) -> None:
+        """Look more often for a while: some camera is starting."""
+
+
+class Recorder(Protocol):
+    """Writes Kubernetes Events."""
+
+    def record(self, camera: dict[str, Any], kind: str, reason: str, note: str) -> None:
+        """Record an Event about a camera."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of a camera between reconciles; losing it costs nothing but a delay."""
+
+    uid: str
+    failures: int = 0
+    cpu_next: bool = False
+    refusal: str = ""
+    refused_at: float = 0.0
+    running_uid: str = ""
+    running_since: float = 0.0
+    shape_for: tuple[Any, ...] = ()
+    """The specs of camera and profile that `shape` and `settings` were worked out from."""
+    shape: WorkerShape | None = None
+    settings: Settings | None = None
+
+
+class Reconciler:
+    """Makes the cluster look as the cameras say.
+
+    Args:
+        again: Called with a camera and seconds to have it reconciled later.
+        defaults: What the installation sets for all cameras.
+        wall: Unix seconds; `clock`: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        store: Store,
+        budget: WriteBudget,
+        health: HealthSource,
+        events: Recorder,
+        rollout: Rollout,
+        again: Callable[[str, float], None],
+        settings: OperatorSettings,
+        defaults: SharedSpec | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._budget = budget
+        self._health = health
+        self._events = events
+        self._rollout = rollout
+        self._again = again
+        self._settings = settings
+        self._defaults = defaults
+        self._clock = clock
+        self._wall = wall
+        self._records: dict[str, _Record] = {}
+
+    async def reconcile(self, key: str) -> str:
+        """Bring one camera a step nearer to what it should be; returns what was done, for the metrics.
+
+        Raises:
+            ApiError: The API server did not take a write; to be tried again later.
+        """
+        entry = self._store.camera(key)
+        if entry is None:
+            # Its pods have an owner that is gone: the garbage collector takes them.
+            self._records.pop(key, None)
+            self._rollout.forget(key)
+            return "gone"
+        record = self._records.get(key)
+        if record is None or record.uid != entry.uid:
+            record = self._records[key] = _Record(entry.uid)
+        if entry.camera is None:
+            return await self._tell_invalid(entry)
+        camera = entry.camera
+        profile = self._store.profile_of(camera)
+        self._resolve(record, camera, profile)
+        pods = self._store.pods_of(entry.uid)
+        observed = self._observed(key, entry, camera, record, pods)
+        plan = self._plan(observed)
+        if plan.needs_grant and self._rollout.request(
+            _scope(camera), key, was_ready=_is_ready(camera.status)
+        ):
+            observed = self._observed(key, entry, camera, record, pods)
+            plan = self._plan(observed)
+        return await self._execute(key, entry, camera, record, observed, plan)
+
+    # ── Looking ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _resolve(self, record: _Record, camera: Camera, profile: CameraProfile | None) -> None:
+        """Work out shape and settings, unless they are known for this very camera and profile."""
+        known = (camera.spec, profile.spec if profile is not None else None)
+        if record.shape_for == known:
+            return
+        record.shape_for = known
+        if camera.spec.profile_ref is not None and profile is None:
+            record.shape = record.settings = None
+            return
+        record.shape = shape_worker(camera, profile, self._defaults, self._settings)
+        record.settings = effective_settings(camera, profile, self._defaults)
+
+    def _observed(
+        self, key: str, entry: CameraEntry, camera: Camera, record: _Record, pods: list[PodSeen]
+    ) -> CameraObserved:
+        return CameraObserved(
+            camera=camera,
+            camera_uid=entry.uid,
+            shape=record.shape,
+            settings=record.settings,
+            pods=pods,
+            health=self._health_of(key, record, pods),
+            granted=self._rollout.granted(key),
+            failures=record.failures,
+            cpu_next=record.cpu_next,
+            refusal=record.refusal,
+        )
+
+    def _health_of(self, key: str, record: _Record, pods: list[PodSeen]) -> Health | None:
+        """The gateways' word, if it was said after the newest pod began to run: before, it meant another."""
+        running = max((pod for pod in pods if pod.running), key=lambda pod: pod.attempt, default=None)
+        if running is None:
+            record.running_uid = ""
+            return None
+        if record.running_uid != running.uid:
+            record.running_uid, record.running_since = running.uid, self._clock()
+            self._health.hurry()
+        if self._health.judged_at(key) <= record.running_since:
+            return None
+        return self._health.health(key)
+
+    def _plan(self, observed: CameraObserved) -> CameraPlan:
+        return plan_camera(observed, self._wall(), gpu_patience=self._settings.gpu_patience_seconds)
+
+    # ── Doing ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _execute(
+        self,
+        key: str,
+        entry: CameraEntry,
+        camera: Camera,
+        record: _Record,
+        observed: CameraObserved,
+        plan: CameraPlan,
+    ) -> str:
+        done = "unchanged"
+        pods = {pod.uid: pod for pod in observed.pods}
+        if plan.cpu_next and not record.cpu_next:
+            self._tell(entry, "Warning", "GPUUnavailable", "no GPU came free in time; the worker takes a CPU")
+        record.cpu_next = plan.cpu_next
+        for deletion in plan.delete:
+            await self._delete(entry, camera, deletion, pods[deletion.uid])
+            done = "deleted"
+        record.failures = plan.failures
+        if plan.start is not None:
+            if self._refused_lately(record):
+                self._again(key, REFUSED_SECONDS)
+            elif await self._start(key, entry, camera, record, observed, plan, plan.start):
+                return "created"
+        if plan.hold_status > 0:
+            self._again(key, plan.hold_status)
+        elif status_differs(plan.status, camera.status):
+            await self._write_status(entry, plan.status)
+            done = "updated" if done == "unchanged" else done
+        self._follow_rollout(key, plan)
+        if plan.requeue_after is not None:
+            self._again(key, plan.requeue_after)
+        return done
+
+    async def _delete(self, entry: CameraEntry, camera: Camera, deletion: DeletePod, pod: PodSeen) -> None:
+        await self._budget.take(Priority.DELETE)
+        path = f"{_pods(entry.namespace)}/{deletion.name}"
+        gone = not await self._api.delete(path, uid=deletion.uid)
+        self._store.pod_deleted(pod)
+        logger.info(
+            "deleted pod %s%s: %s",
+            deletion.name,
+            " (it was gone)" if gone else "",
+            deletion.reason,
+            extra={"camera": entry.key, "attempt": pod.attempt},
+        )
+        if deletion.failures:
+            how = pod.ended_reason or (f"code {pod.exit_code}" if pod.exit_code is not None else "no code")
+            note = f"pod {pod.name} ended ({how}), {deletion.failures} in a row"
+            self._tell(entry, "Warning", "WorkerEnded", note)
+        elif deletion.reason not in ("suspended", "ended"):
+            self._tell(entry, "Normal", "WorkerReplaced", f"pod {pod.name}: {deletion.reason}")
+
+    async def _start(
+        self,
+        key: str,
+        entry: CameraEntry,
+        camera: Camera,
+        record: _Record,
+        observed: CameraObserved,
+        plan: CameraPlan,
+        start: StartPod,
+    ) -> bool:
+        assert observed.shape is not None and plan.settings is not None
+        if not await self._previous_is_gone(entry, camera):
+            self._again(key, GONE_SECONDS)
+            return False
+        if start.attempt > 1 and status_differs(plan.status, camera.status):
+            await self._write_status(entry, plan.status)
+        body = build_pod(
+            camera, entry.uid, observed.shape, start.variant, attempt=start.attempt, settings=plan.settings
+        )
+        await self._budget.take(Priority.CREATE)
+        try:
+            answer = await self._api.create(_pods(entry.namespace), body, metadata_only=True)
+            pod: dict[str, Any] = {"metadata": answer["metadata"], "spec": body["spec"]}
+        except AlreadyExists:
+            found = await self._api.get(f"{_pods(entry.namespace)}/{body['metadata']['name']}")
+            if found is None:
+                self._again(key, GONE_SECONDS)
+                return False
+            if read_pod(found).owner_uid != entry.uid:
+                self._refuse(
+                    key, entry, record, f"there is a pod {body['metadata']['name']} of somebody else"
+                )
+                return False
+            pod = found  # made by us before a restart
+        except (Forbidden, Invalid) as error:
+            if "NamespaceTerminating" in error.causes:
+                return False
+            self._refuse(key, entry, record, error.message)
+            return False
+        except NotFound:
+            return False  # the namespace or the camera is going away
+        record.refusal = ""
+        self._store.apply(Kind.POD, pod)
+        logger.info(
+            "created pod %s",
+            pod["metadata"]["name"],
+            extra={"camera": entry.key, "attempt": start.attempt},
+        )
+        self._again(key, 0.0)
+        return True
+
+    async def _previous_is_gone(self, entry: CameraEntry, camera: Camera) -> bool:
+        """Make sure that the last pod has not merely left our sight, its labels taken off by hand."""
+        worker = camera.status.worker
+        if worker is None or not worker.pod_uid:
+            return True
+        path = f"{_pods(entry.namespace)}/{worker.pod_name}"
+        found = await self._api.get(path)
+        if found is None:
+            return True
+        pod = read_pod(found)
+        if pod.uid != worker.pod_uid or pod.owner_uid != entry.uid:
+            return True
+        if not pod.deleting:
+            await self._budget.take(Priority.DELETE)
+            await self._api.delete(path, uid=pod.uid)
+            self._tell(entry, "Warning", "WorkerReplaced", f"pod {pod.name} has lost its labels")
+        return False
+
+    def _refuse(self, key: str, entry: CameraEntry, record: _Record, message: str) -> None:
+        record.refusal, record.refused_at = message[:400], self._clock()
+        logger.warning("the worker's pod was refused: %s", message, extra={"camera": entry.key})
+        self._tell(entry, "Warning", "PodRefused", message)
+        self._again(key, 0.0)
+
+    def _refused_lately(self, record: _Record) -> bool:
+        return bool(record.refusal) and self._clock() - record.refused_at < REFUSED_SECONDS
+
+    def _follow_rollout(self, key: str, plan: CameraPlan) -> None:
+        ready = {c.type: c.status for c in plan.status.conditions}.get(READY)
+        known = None if ready is ConditionStatus.UNKNOWN else ready is ConditionStatus.TRUE
+        soak = self._rollout.observe(key, converged=plan.converged, ready=known, now=self._clock())
+        if soak is not None:
+            self._again(key, soak)
+
+    # ── Status ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _write_status(self, entry: CameraEntry, status: CameraStatus) -> None:
+        document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        answer = await self._apply_status(entry, document)
+        if answer is not None:
+            self._store.status_written(
+                entry.key, entry.uid, answer["metadata"].get("resourceVersion", ""), status
+            )
+
+    async def _apply_status(self, entry: CameraEntry, status: dict[str, Any]) -> dict[str, Any] | None:
+        await self._budget.take(Priority.STATUS)
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "Camera",
+            # With the UID, a camera that was made again meanwhile refuses the old one's status.
+            "metadata": {"name": entry.name, "namespace": entry.namespace, "uid": entry.uid},
+            "status": status,
+        }
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{entry.namespace}/{CAMERAS}/{entry.name}"
+        try:
+            return await self._api.apply_status(path, body, field_manager=OPERATOR_FIELD_MANAGER)
+        except NotFound:
+            return None  # deleted meanwhile
+
+    async def _tell_invalid(self, entry: CameraEntry) -> str:
+        """Say that this version cannot read a camera; whatever runs for it goes on."""
+        logger.error("Camera %s cannot be read: %s", entry.key, entry.problem)
+        now = datetime.fromtimestamp(int(self._wall()), UTC).isoformat().replace("+00:00", "Z")
+        conditions = [
+            {
+                "type": kind,
+                "status": "False" if kind == READY else "Unknown",
+                "reason": "InvalidSpec",
+                "message": entry.problem,
+                "observedGeneration": entry.generation,
+                "lastTransitionTime": now,
+            }
+            for kind in TYPES
+        ]
+        await self._apply_status(entry, {"conditions": conditions})
+        return "invalid"
+
+    def _tell(self, entry: CameraEntry, kind: str, reason: str, note: str) -> None:
+        reference = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "Camera",
+            "namespace": entry.namespace,
+            "name": entry.name,
+            "uid": entry.uid,
+        }
+        self._events.record(reference, kind, reason, note)
+
+
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _scope(camera: Camera) -> str:
+    """What a change that is not the camera's own came from."""
+    reference = camera.spec.profile_ref
+    return f"{camera.metadata.namespace}.{reference.name}" if reference is not None else ""
+
+
+def _is_ready(status: CameraStatus) -> bool:
+    return any(c.type == READY and c.status is ConditionStatus.TRUE for c in status.conditions)

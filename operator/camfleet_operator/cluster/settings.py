@@ -1,0 +1,92 @@
+"""What can be set on an operator. The command line fills this in from options and the environment."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from camfleet_protocol.camera import DnsLabel
+from camfleet_protocol.logs import LogFormat, LogLevel
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+Url = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s@]+$")]
+
+
+class OperatorSettings(BaseModel):
+    """Settings of one operator process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    namespace: tuple[DnsLabel, ...] = Field(
+        (), max_length=256, description="Namespace whose cameras are served; may be repeated. All, if none."
+    )
+    kubeconfig: Path | None = Field(
+        None, description="Kubeconfig file; in a pod the ServiceAccount is used without it."
+    )
+    lease_namespace: DnsLabel = Field(
+        "default", description="Namespace of the Lease that elects the acting replica."
+    )
+    lease_name: DnsLabel = Field("camfleet-operator", description="Name of that Lease.")
+    identity: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=253,
+        description="This replica's name in the Lease; the host name if not given.",
+    )
+    gateway_url: Url = Field(
+        "http://camfleet-gateway:8081",
+        description="Address of the gateway's internal listener, as worker pods reach it.",
+    )
+    gateway_metrics: tuple[Url, ...] = Field(
+        (),
+        max_length=64,
+        description="Metrics page of the gateways; its host may have many addresses. May be repeated.",
+    )
+    worker_image: str = Field(
+        "ghcr.io/camfleet/worker:latest",
+        min_length=1,
+        max_length=512,
+        description="Image of workers whose Camera and profile name none.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="When the kubelet pulls the worker's image."
+    )
+    image_pull_secret: tuple[DnsLabel, ...] = Field(
+        (), max_length=16, description="Secret with registry credentials for worker pods; may be repeated."
+    )
+    defaults_file: Path | None = Field(
+        None, description="YAML file with the spec of a CameraProfile: the defaults of all cameras."
+    )
+    models_claim: DnsLabel | None = Field(
+        None, description="PersistentVolumeClaim with the models' weights, mounted read-only at /models."
+    )
+    write_rate: Rate = Field(
+        100.0, description="Writes to the API server per second in the long run; 0 does not pace."
+    )
+    write_burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        200, description="Writes that may be made at once before pacing sets in."
+    )
+    resync_seconds: Seconds = Field(
+        300.0, description="How often everything is listed anew, in case an event was lost."
+    )
+    health_seconds: Seconds = Field(10.0, description="How often the gateways' metrics are read.")
+    gpu_patience_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        60.0, description="How long a camera that prefers a GPU waits for one before it takes a CPU."
+    )
+    rollout_first: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        5, description="How many cameras get a changed profile first; every wave that stays Ready doubles it."
+    )
+    rollout_soak_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        10.0, description="How long a camera must stay Ready with a changed profile to count as well."
+    )
+    lease_seconds: Seconds = Field(15.0, description="How long a Lease lasts that is not renewed.")
+    probe_host: str = Field("0.0.0.0", description="Address of the probes and metrics.")
+    probe_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8082, description="Port of the probes and metrics; 0 takes a free one."
+    )
+    log_level: LogLevel = Field("INFO", description="Least level logged.")
+    log_format: LogFormat = Field("text", description="Form of the log lines.")

@@ -1,0 +1,281 @@
+"""What the operator knows of the cluster: the latest cameras, profiles and pods, by key.
+
+Three sources write to it: watch events, periodic listings, and the answers to our own writes. Older news
+never overwrites newer: within one object's life resource versions grow, and a UID that was deleted does not
+come back with a listing that was on its way at that time. A listing replaces everything that it is newer
+than, so what a lost event has left behind goes. All methods return the keys of the cameras that are
+concerned.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from camfleet_operator.cluster.pods import PodSeen, read_pod
+from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, InvalidObjectError, parse_object
+
+logger = logging.getLogger(__name__)
+
+TOMBSTONE_SECONDS = 600.0
+
+
+class Kind(Enum):
+    """The kinds that are followed."""
+
+    CAMERA = "Camera"
+    PROFILE = "CameraProfile"
+    POD = "Pod"
+
+
+@dataclass(frozen=True, slots=True)
+class CameraEntry:
+    """A camera with what the API server has made of it.
+
+    Attributes:
+        camera: None if this version cannot read it; then `problem` says why.
+    """
+
+    key: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    camera: Camera | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    uid: str
+    version: int
+
+
+class Store:
+    """The view of the cluster. Lives on one event loop.
+
+    Args:
+        clock: Monotonic seconds, for tombstones.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._cameras: dict[str, CameraEntry] = {}
+        self._profiles: dict[str, CameraProfile | None] = {}
+        self._pods: dict[str, PodSeen] = {}
+        self._by_uid: dict[str, str] = {}
+        self._pods_of: dict[str, set[str]] = defaultdict(set)
+        self._users: dict[str, set[str]] = defaultdict(set)
+        self._known: dict[Kind, dict[str, _Known]] = {kind: {} for kind in Kind}
+        self._tombstones: dict[str, float] = {}
+
+    # ── Reading ─────────────────────────────────────────────────────────────────────────────────────
+
+    def camera(self, key: str) -> CameraEntry | None:
+        """The camera `namespace.name`."""
+        return self._cameras.get(key)
+
+    def keys(self) -> list[str]:
+        """All cameras."""
+        return list(self._cameras)
+
+    def profile_of(self, camera: Camera) -> CameraProfile | None:
+        """The profile that a camera refers to, if it is there and can be read."""
+        reference = camera.spec.profile_ref
+        return self._profiles.get(f"{camera.metadata.namespace}.{reference.name}") if reference else None
+
+    def pods_of(self, camera_uid: str) -> list[PodSeen]:
+        """The pods that a camera controls."""
+        return [self._pods[name] for name in self._pods_of.get(camera_uid, ())]
+
+    def counts(self) -> dict[str, int]:
+        """How many objects of each kind are known."""
+        return {kind.value: len(known) for kind, known in self._known.items()}
+
+    # ── News ────────────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, kind: Kind, raw: Mapping[str, Any], *, live: bool = True) -> set[str]:
+        """Take in an object as it is now.
+
+        Args:
+            kind: What it is.
+            raw: Its JSON.
+            live: Whether it comes from a watch or an answer, rather than from a listing that may be stale.
+        """
+        metadata = raw["metadata"]
+        key, uid, version = _key(metadata), metadata["uid"], _version(metadata)
+        known = self._known[kind].get(key)
+        if known is not None and known.uid == uid and known.version >= version:
+            return set()
+        if uid in self._tombstones:
+            if not live:
+                return set()
+            del self._tombstones[uid]  # it has left our selection and come back
+        self._known[kind][key] = _Known(uid, version)
+        match kind:
+            case Kind.CAMERA:
+                return self._set_camera(key, raw)
+            case Kind.PROFILE:
+                return self._set_profile(key, raw)
+            case Kind.POD:
+                return self._set_pod(key, read_pod(raw))
+
+    def remove(self, kind: Kind, raw: Mapping[str, Any]) -> set[str]:
+        """Take note that an object is gone."""
+        metadata = raw["metadata"]
+        self._tombstones[metadata["uid"]] = self._clock()
+        known = self._known[kind].get(key := _key(metadata))
+        if known is None or known.uid != metadata["uid"]:
+            return set()  # another object has its name by now
+        return self._drop(kind, key)
+
+    def status_written(self, key: str, uid: str, version: str, status: CameraStatus) -> None:
+        """Take note of a status that we have just written; the watch will only repeat it."""
+        known, entry = self._known[Kind.CAMERA].get(key), self._cameras.get(key)
+        if known is None or entry is None or entry.camera is None or known.uid != uid:
+            return
+        if (at := int(version) if version.isdigit() else 0) > known.version:
+            self._known[Kind.CAMERA][key] = _Known(uid, at)
+            camera = entry.camera.model_copy(update={"status": status})
+            self._cameras[key] = replace(entry, camera=camera)
+
+    def pod_deleted(self, pod: PodSeen) -> None:
+        """Take note that the API server has taken our request to delete a pod."""
+        key = f"{pod.namespace}.{pod.name}"
+        if (known := self._pods.get(key)) is not None and known.uid == pod.uid:
+            self._pods[key] = replace(known, deleting=True)
+
+    def replace(
+        self, kind: Kind, items: Iterable[Mapping[str, Any]], version: str, *, within: str | None = None
+    ) -> set[str]:
+        """Take in a complete listing, made at a resource version; what it lacks is gone.
+
+        Args:
+            kind: What was listed.
+            items: Everything there is.
+            version: The listing's resource version: what is newer than that is not judged by it.
+            within: The namespace that was listed; None if all were.
+        """
+        listed: set[str] = set()
+        changed: set[str] = set()
+        for raw in items:
+            listed.add(raw["metadata"]["uid"])
+            changed |= self.apply(kind, raw, live=False)
+        at = int(version) if version.isdigit() else 0
+        for key, known in list(self._known[kind].items()):
+            if within is not None and key.partition(".")[0] != within:
+                continue
+            if known.uid not in listed and known.version <= at:
+                logger.info("%s %s is gone; no event has said so", kind.value, key)
+                self._tombstones[known.uid] = self._clock()
+                changed |= self._drop(kind, key)
+        self._bury()
+        return changed
+
+    # ── Inside ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _set_camera(self, key: str, raw: Mapping[str, Any]) -> set[str]:
+        before = self._cameras.get(key)
+        entry = _entry(key, raw)
+        if before is not None:
+            self._forget_user(before)
+            self._by_uid.pop(before.uid, None)
+        self._cameras[key] = entry
+        self._by_uid[entry.uid] = key
+        if entry.camera is not None and (reference := entry.camera.spec.profile_ref) is not None:
+            self._users[f"{entry.namespace}.{reference.name}"].add(key)
+        return set() if entry == before else {key}
+
+    def _set_profile(self, key: str, raw: Mapping[str, Any]) -> set[str]:
+        try:
+            profile = parse_object({**raw, "kind": "CameraProfile", "apiVersion": "camfleet.io/v1alpha1"})
+            assert isinstance(profile, CameraProfile)
+        except InvalidObjectError as error:
+            logger.error("CameraProfile %s cannot be read: %s", key, error)
+            profile = None
+        before = self._profiles.get(key)
+        self._profiles[key] = profile
+        if before is not None and profile is not None and before.spec == profile.spec:
+            return set()
+        return set(self._users.get(key, ()))
+
+    def _set_pod(self, key: str, pod: PodSeen) -> set[str]:
+        before = self._pods.get(key)
+        if before is not None and before.owner_uid != pod.owner_uid:
+            self._pods_of[before.owner_uid].discard(key)
+        self._pods[key] = pod
+        self._pods_of[pod.owner_uid].add(key)
+        return set() if pod == before else self._owner(pod)
+
+    def _drop(self, kind: Kind, key: str) -> set[str]:
+        del self._known[kind][key]
+        match kind:
+            case Kind.CAMERA:
+                entry = self._cameras.pop(key)
+                self._by_uid.pop(entry.uid, None)
+                self._forget_user(entry)
+                return {key}
+            case Kind.PROFILE:
+                self._profiles.pop(key, None)
+                return set(self._users.get(key, ()))
+            case Kind.POD:
+                pod = self._pods.pop(key)
+                names = self._pods_of[pod.owner_uid]
+                names.discard(key)
+                if not names:
+                    del self._pods_of[pod.owner_uid]
+                return self._owner(pod)
+
+    def _owner(self, pod: PodSeen) -> set[str]:
+        key = self._by_uid.get(pod.owner_uid)
+        return set() if key is None else {key}
+
+    def _forget_user(self, entry: CameraEntry) -> None:
+        if entry.camera is not None and (reference := entry.camera.spec.profile_ref) is not None:
+            users = self._users[name := f"{entry.namespace}.{reference.name}"]
+            users.discard(entry.key)
+            if not users:
+                del self._users[name]
+
+    def _bury(self) -> None:
+        limit = self._clock() - TOMBSTONE_SECONDS
+        self._tombstones = {uid: since for uid, since in self._tombstones.items() if since > limit}
+
+
+def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
+    metadata = raw["metadata"]
+    facts = {
+        "key": key,
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "generation": metadata.get("generation", 0),
+    }
+    # Only what is used is kept: managed fields alone are larger than all the rest.
+    slim = {k: metadata[k] for k in ("name", "namespace", "generation") if k in metadata}
+    document = {
+        "apiVersion": "camfleet.io/v1alpha1",
+        "kind": "Camera",
+        "metadata": slim,
+        "spec": raw.get("spec"),
+        "status": raw.get("status") or {},
+    }
+    try:
+        camera = parse_object(document)
+        assert isinstance(camera, Camera)
+    except InvalidObjectError as error:
+        return CameraEntry(**facts, camera=None, problem="; ".join(error.problems)[:500])
+    return CameraEntry(**facts, camera=camera)
+
+
+def _key(metadata: Mapping[str, Any]) -> str:
+    return f"{metadata['namespace']}.{metadata['name']}"
+
+
+def _version(metadata: Mapping[str, Any]) -> int:
+    version = metadata.get("resourceVersion", "")
+    return int(version) if version.isdigit() else 0
