@@ -104,6 +104,15 @@ def test_a_missing_gpu_is_an_error_not_a_slow_worker() -> None:
     assert caught.value.reason == "ProviderMissing"
 
 
+def test_a_gpu_that_is_only_preferred_may_be_missing(caplog: pytest.LogCaptureFixture) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    load_detector("yunet", DetectorContext(model_dir(), provider="auto"))
+    assert "runs on the CPU" in caplog.text
+
+
 def test_unknown_plugins_are_named() -> None:
     with pytest.raises(InferenceUnavailableError, match="no detector named nonsense"):
         load_detector("nonsense", DetectorContext())

@@ -128,8 +128,9 @@ class WorkerSettings(BaseModel):
         (), max_length=32, description="When given, a file source must lie in one of these; may be repeated."
     )
     threads: int = Field(1, ge=1, le=64, description="CPU threads each for decoding, drawing and inference.")
-    provider: Literal["cpu", "cuda"] = Field(
-        "cpu", description="Where ONNX Runtime must run; if it cannot, there is no inference."
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        "cpu",
+        description="Where ONNX Runtime must run; if it cannot, there is no inference. auto: cuda, else cpu.",
     )
     exit_with_parent: bool = Field(False, description="Exit when standard input reaches its end.")
     check_ports: bool = Field(

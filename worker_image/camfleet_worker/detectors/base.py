@@ -49,7 +49,7 @@ class DetectorContext:
     model_dir: Path | None = None
     backend: Literal["auto", "onnxruntime", "opencv"] = "auto"
     threads: int = 1
-    provider: Literal["cpu", "cuda"] = "cpu"
+    provider: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 class Detector(Protocol):

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from camfleet_worker.detectors.base import InferenceUnavailableError
+from camfleet_worker.log import get_logger
+
+logger = get_logger(__name__)
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def make_session(path: Path, *, threads: int, provider: Literal["cpu", "cuda"]) -> Any:
+def make_session(path: Path, *, threads: int, provider: Literal["auto", "cpu", "cuda"]) -> Any:
     """Load a model.
+
+    `auto` takes CUDA where it works, and says so where it does not; a provider that is asked for by name must
+    work.
 
     ONNX Runtime sizes its pool from the host, not the container, and its threads spin while they wait, which
     costs three times the CPU: both are set here.
@@ -28,7 +34,18 @@ def make_session(path: Path, *, threads: int, provider: Literal["cpu", "cuda"]) 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3
-    wanted = _PROVIDERS[provider]
+    if provider == "auto":
+        try:
+            return _session(path, options, _PROVIDERS["cuda"])
+        except InferenceUnavailableError as error:
+            logger.warning("%s runs on the CPU: %s", path.name, error)
+            provider = "cpu"
+    return _session(path, options, _PROVIDERS[provider])
+
+
+def _session(path: Path, options: Any, wanted: str) -> Any:
+    import onnxruntime as ort
+
     if wanted not in ort.get_available_providers():
         raise InferenceUnavailableError("ProviderMissing", f"this ONNX Runtime has no {wanted}")
     try:
