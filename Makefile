@@ -45,9 +45,17 @@ bench: $(READY) ## Benchmarks; results and machine go into bench/README.md by ha
 chart: $(READY) ## Bring the chart's copy of the CRDs and its table of values up to date
 	@$(BIN)/python charts/refresh.py
 
-lock: ## Resolve requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+# What an image installs is a part of requirements.lock: same versions, only its program's packages.
+PART    := $(COMPILE) --no-annotate --constraints requirements.lock
+
+lock: ## Resolve the lock files anew (needs uv)
+	$(COMPILE) pyproject.toml --extra dev --output-file requirements.lock
+	echo hatchling | $(PART) - --output-file requirements-build.lock
+	$(PART) pyproject.toml --extra operator --output-file operator/requirements.lock
+	$(PART) pyproject.toml --extra gateway --output-file gateway/requirements.lock
+	sed -n 's/^opencv-python==\([^ ]*\).*/opencv-python-headless==\1/p' requirements.lock \
+		| $(PART) pyproject.toml - --extra worker --no-emit-package opencv-python --output-file worker_image/requirements.lock
 
 clean: ## Remove the virtual environment and the demo's folder
 	rm -rf $(VENV) demo

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = Path(__file__).with_name("go")
+# As it was when this was imported: tests move the variable away from the user's own folder.
+_USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 KUBERNETES_VERSION = "v1.34.4"
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 
@@ -54,10 +56,11 @@ COMPONENTS = {
         _kubernetes("kubelet"),
         _kubernetes("kube-proxy"),
         Component("coredns", "coredns", "github.com/coredns/coredns"),
+        Component("pause", "pause", "."),
     )
 }
 API_LEVEL = ("kube-apiserver", "etcd", "kubectl", "kube-controller-manager", "kube-scheduler", "kwok")
-NODE_LEVEL = (*API_LEVEL, "helm", "kubelet", "kube-proxy", "coredns")
+NODE_LEVEL = (*API_LEVEL, "helm", "kubelet", "kube-proxy", "coredns", "pause")
 
 
 def find(name: str) -> Path:
@@ -79,10 +82,14 @@ def find(name: str) -> Path:
 def cached(component: Component) -> Path:
     """Return where a built component is, or would be."""
     digest = hashlib.sha256()
-    for file in ("go.mod", "go.sum"):
-        digest.update((MODULES / component.module / file).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "camfleet" / "testbed" / f"{component.module}-{digest.hexdigest()[:12]}" / component.name
+    for file in sorted((MODULES / component.module).iterdir()):
+        digest.update(file.read_bytes())
+    return cache_folder() / "testbed" / f"{component.module}-{digest.hexdigest()[:12]}" / component.name
+
+
+def cache_folder() -> Path:
+    """The folder of this user in which built things are kept."""
+    return _USER_CACHE / "camfleet"
 
 
 def available(names: tuple[str, ...]) -> str | None:
