@@ -1,212 +1,151 @@
 """`Camera` and `CameraProfile`, `camfleet.io/v1alpha1`, as pydantic models.
 
-The same objects live in Kubernetes as custom resources and on one box as YAML files. No field that a
+The same objects live in Kubernetes as custom resources and on one box as YAML files; the schemas in `crds/`
+are generated from these models. The text under a field is what `kubectl explain` shows of it. No field that a
 profile or an installation may set has a default here: unset stays unset, and `camfleet_protocol.settings`
 resolves it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from camfleet_protocol.documents import refuse_reason
+from camfleet_protocol.fields import (
+    LABEL_MESSAGE,
+    LABEL_PATTERN,
+    QUALIFIED_KEYS,
+    WHOLE,
+    WITHOUT_NULLS,
+    DnsLabel,
+    DnsSubdomain,
+    Flag,
+    Fps,
+    Fraction,
+    ImageName,
+    LabelValue,
+    Opaque,
+    QualifiedName,
+    Quantity,
+    ResourceName,
+    Rule,
+    Seconds,
+    Spec,
+    rules,
+)
+from camfleet_protocol.sources import (
+    DeviceSource,
+    FileSource,
+    HttpSource,
+    RtspSource,
+    SecretRef,
+    Source,
+    SourceType,
+    TestPatternSource,
+)
+from camfleet_protocol.status import (
+    WORKER_STAYS,
+    CameraStatus,
+    Condition,
+    ConditionStatus,
+    Reassignment,
+    SettingsStatus,
+    Status,
+    WorkerStatus,
+)
+
+__all__ = [
+    "API_VERSION",
+    "DEFAULT_NAMESPACE",
+    "AffinitySpec",
+    "Camera",
+    "CameraProfile",
+    "CameraProfileSpec",
+    "CameraSpec",
+    "CameraStatus",
+    "Condition",
+    "ConditionStatus",
+    "DeviceSource",
+    "DnsLabel",
+    "FaceRecognitionSpec",
+    "FileSource",
+    "Fps",
+    "GpuMode",
+    "GpuSpec",
+    "HealthSpec",
+    "HttpSource",
+    "InferenceSpec",
+    "InvalidObjectError",
+    "ObjectMeta",
+    "PlacementSpec",
+    "ProfileRef",
+    "Reassignment",
+    "ResourcesSpec",
+    "RtspSource",
+    "SecretRef",
+    "SettingsStatus",
+    "SharedSpec",
+    "Source",
+    "SourceType",
+    "Spec",
+    "Status",
+    "StreamSpec",
+    "TestPatternSource",
+    "Toleration",
+    "WorkerStatus",
+    "parse_object",
+    "problem_lines",
+]
 
 API_VERSION: Literal["camfleet.io/v1alpha1"] = "camfleet.io/v1alpha1"
 DEFAULT_NAMESPACE = "default"
 
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-
-DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=_DNS_LABEL)]
-ShortText = Annotated[str, Field(min_length=1, max_length=253)]
-Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=_QUANTITY)]
-Fps = Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)]
-
-
-def _url(schemes: tuple[str, ...]) -> Any:
-    def check(value: str) -> str:
-        if re.search(r"[\s\x00-\x1f\x7f]", value):
-            raise ValueError("the URL has whitespace or control characters")
-        try:
-            parts = urlsplit(value)
-            host = parts.hostname
-            _ = parts.port
-        except ValueError:
-            raise ValueError("this is not a URL") from None
-        if parts.scheme not in schemes:
-            raise ValueError(f"the URL must start with {' or '.join(s + '://' for s in schemes)}")
-        if "@" in parts.netloc:
-            raise ValueError(
-                "the URL has a user or password in it; put them into a Secret "
-                "and name it in credentialsSecretRef"
-            )
-        if not host:
-            raise ValueError("the URL has no host")
-        return value
-
-    return AfterValidator(check)
-
-
-RtspUrl = Annotated[str, Field(min_length=1, max_length=2048), _url(("rtsp", "rtsps"))]
-HttpUrl = Annotated[str, Field(min_length=1, max_length=2048), _url(("http", "https"))]
-
-
-class Spec(BaseModel):
-    """Base of all user-written blocks: camelCase outside, unknown fields refused, immutable.
-
-    Inputs never appear in validation errors: a refused URL may hold a password.
-    """
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
-
-
-class SecretRef(Spec):
-    """A Secret of the camera's namespace with the keys `username` and `password`."""
-
-    name: DnsLabel
-
-
-class RtspSource(Spec):
-    """A camera that speaks RTSP."""
-
-    url: RtspUrl
-    detect_url: RtspUrl | None = None
-    """A second, smaller stream of the same camera, used for inference."""
-    transport: Literal["tcp", "udp"] | None = None
-    credentials_secret_ref: SecretRef | None = None
-
-
-class HttpSource(Spec):
-    """A camera that serves MJPEG or JPEG snapshots over HTTP."""
-
-    url: HttpUrl
-    credentials_secret_ref: SecretRef | None = None
-
-
-class FileSource(Spec):
-    """A video file; played at its own pace."""
-
-    path: Annotated[str, Field(min_length=1, max_length=1024)]
-    claim_name: DnsLabel | None = None
-    """The PersistentVolumeClaim that holds the file, in a cluster."""
-    loop: bool | None = None
-
-
-class DeviceSource(Spec):
-    """A camera attached to the machine, such as /dev/video0."""
-
-    path: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^/dev/[A-Za-z0-9/_.:-]+$")]
-    resource_name: ShortText | None = None
-    """The device-plugin resource that grants the device, in a cluster."""
-
-
-class TestPatternSource(Spec):
-    """A synthetic picture with its frame number and clock burnt in."""
-
-    __test__ = False  # not a pytest class, whatever its name
-
-    width: Annotated[int, Field(ge=64, le=3840, multiple_of=2)] | None = None
-    height: Annotated[int, Field(ge=64, le=2160, multiple_of=2)] | None = None
-    fps: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] | None = None
-
-
-class SourceType(StrEnum):
-    """The kinds of source, named as in the spec."""
-
-    RTSP = "rtsp"
-    HTTP = "http"
-    FILE = "file"
-    DEVICE = "device"
-    TEST_PATTERN = "testPattern"
-
-
-class Source(Spec):
-    """Where pictures come from: exactly one of its fields."""
-
-    rtsp: RtspSource | None = None
-    http: HttpSource | None = None
-    file: FileSource | None = None
-    device: DeviceSource | None = None
-    test_pattern: TestPatternSource | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Source:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            names = ", ".join(kind.value for kind in SourceType)
-            raise ValueError(f"exactly one of {names} must be given, not {len(given)}")
-        return self
-
-    @property
-    def type(self) -> SourceType:
-        """Which of the kinds it is."""
-        for name, field in type(self).model_fields.items():
-            if getattr(self, name) is not None:
-                return SourceType(field.alias or name)
-        raise AttributeError("a Source has exactly one kind")  # unreachable after validation
-
-    @property
-    def credentials_secret(self) -> str | None:
-        """Name of the Secret with user and password, if the source names one."""
-        for block in (self.rtsp, self.http):
-            if block is not None and block.credentials_secret_ref is not None:
-                return block.credentials_secret_ref.name
-        return None
-
-    def describe(self) -> str:
-        """One line a person can read; never a credential, for a URL with one is refused on the way in."""
-        if self.rtsp is not None:
-            return self.rtsp.url
-        if self.http is not None:
-            return self.http.url
-        if self.file is not None:
-            return self.file.path
-        if self.device is not None:
-            return self.device.path
-        return "test pattern"
+_NAMED = Rule(f"self.metadata.name.matches(r'{LABEL_PATTERN}')", LABEL_MESSAGE, "metadata.name")
 
 
 class FaceRecognitionSpec(Spec):
     """Recognition of enrolled people. Off unless switched on: see the privacy notes in the docs."""
 
-    enabled: bool | None = None
+    enabled: Flag | None = None
+    """Whether faces are compared with the enrolled people. Unset: false."""
 
 
 class InferenceSpec(Spec):
     """What is looked for in the pictures."""
 
-    enabled: bool | None = None
+    enabled: Flag | None = None
+    """Whether anything is looked for at all. Unset: true."""
     detectors: Annotated[tuple[DnsLabel, ...], Field(max_length=8)] | None = None
+    """Names of the detectors to run, such as yunet (faces), motion, or one that the worker's image adds. A
+    list replaces the profile's list. Unset: yunet."""
     fps: Fps | None = None
-    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """Inferences per second, at most; a worker that cannot keep up does fewer and is never late. Unset: 5."""
+    confidence: Fraction | None = None
+    """Lowest score, from 0 to 1, that counts as a detection. Unset: 0.7."""
     face_recognition: FaceRecognitionSpec | None = None
+    """Recognition of enrolled people. Off unless switched on: see the privacy notes in the docs."""
     backend: Literal["auto", "onnxruntime", "opencv"] | None = None
+    """What runs the models: auto takes the best that the worker's image has. Unset: auto."""
     engine: DnsLabel | None = None
-    """Name of an entry point of the group `camfleet.engines`; replaces the detectors."""
+    """Name of an entry point of the group camfleet.engines in the worker's image; it replaces the detectors.
+    Unset: none."""
 
 
 class StreamSpec(Spec):
-    """The live picture that viewers get."""
+    """The live picture that viewers get. Nothing is encoded while nobody watches."""
 
     fps: Fps | None = None
-    width: Annotated[int, Field(ge=0, le=7680)] | None = None
-    """Pixels; 0 keeps the source's size. A picture is never enlarged."""
-    quality: Annotated[int, Field(ge=1, le=100)] | None = None
-    """JPEG quality."""
+    """Pictures per second, at most. Unset: 10."""
+    width: Annotated[int, Field(ge=0, le=7680, strict=True), WHOLE] | None = None
+    """Width in pixels; the height follows. 0 keeps the source's size, and a picture is never enlarged.
+    Unset: 640."""
+    quality: Annotated[int, Field(ge=1, le=100, strict=True), WHOLE] | None = None
+    """JPEG quality, from 1 to 100. Unset: 80."""
 
 
 class GpuMode(StrEnum):
@@ -221,65 +160,151 @@ class GpuSpec(Spec):
     """The GPU of a worker, in a cluster."""
 
     mode: GpuMode | None = None
-    resource_name: ShortText | None = None
-    count: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Required: the worker waits for a GPU. Preferred: it waits for a minute and then runs on the CPU.
+    Disabled: it runs on the CPU. Unset: Preferred."""
+    resource_name: ResourceName | None = None
+    """Extended resource to ask for: nvidia.com/gpu, or the name of a time-slicing, MPS or MIG share such as
+    nvidia.com/mig-1g.5gb. Unset: nvidia.com/gpu."""
+    count: Annotated[int, Field(ge=1, le=16, strict=True), WHOLE] | None = None
+    """How many of the resource a worker gets. Unset: 1."""
+
+
+_ResourceMap = Annotated[dict[str, Quantity], Field(max_length=16), QUALIFIED_KEYS, WITHOUT_NULLS]
 
 
 class ResourcesSpec(Spec):
     """Compute resources of the worker's container, as in a pod."""
 
-    requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] | None = None
-    limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] | None = None
+    requests: _ResourceMap | None = None
+    """What a node must have free for the worker, such as cpu: 500m and memory: 512Mi."""
+    limits: _ResourceMap | None = None
+    """What the worker may use at most. The GPU belongs into gpu, not here."""
+
+
+_EXISTS = "has(self.operator) && self.operator == 'Exists'"
+_NEEDS_KEY = Rule(
+    f"has(self.key) || ({_EXISTS})", "without a key the operator must be Exists: every taint is meant"
+)
+_NEEDS_NO_VALUE = Rule(
+    f"!({_EXISTS}) || !has(self.value) || self.value == ''", "with the operator Exists there is no value"
+)
+_NEEDS_NO_EXECUTE = Rule(
+    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+    "tolerationSeconds needs the effect NoExecute",
+)
+
+
+class Toleration(Spec):
+    """A taint that the worker bears, as in a pod."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_NEEDS_KEY, _NEEDS_NO_VALUE, _NEEDS_NO_EXECUTE))
+
+    key: QualifiedName | None = None
+    """Key of the taint. Unset: every key, and the operator must be Exists."""
+    operator: Literal["Equal", "Exists"] | None = None
+    """Equal: the taint has this value. Exists: any value. Unset: Equal."""
+    value: LabelValue | None = None
+    """Value of the taint. Unset: the empty value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint. Unset: every effect."""
+    toleration_seconds: Annotated[int, Field(ge=0, le=86400 * 365, strict=True), WHOLE] | None = None
+    """How long the worker may stay after a taint with the effect NoExecute came, in seconds. Unset: for
+    ever."""
+
+    @model_validator(mode="after")
+    def _as_in_a_pod(self) -> Toleration:
+        if self.key is None and self.operator != "Exists":
+            raise ValueError(_NEEDS_KEY.message)
+        if self.operator == "Exists" and self.value:
+            raise ValueError(_NEEDS_NO_VALUE.message)
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError(_NEEDS_NO_EXECUTE.message)
+        return self
+
+
+class AffinitySpec(Spec):
+    """Affinity of the worker's pod. What is in its fields is checked when the pod is created."""
+
+    node_affinity: Opaque | None = None
+    """Nodes that the worker must or should run on, as nodeAffinity in a pod."""
+    pod_affinity: Opaque | None = None
+    """Pods that the worker must or should run near, as podAffinity in a pod."""
+    pod_anti_affinity: Opaque | None = None
+    """Pods that the worker must or should keep away from, as podAntiAffinity in a pod."""
 
 
 class PlacementSpec(Spec):
     """Where the scheduler may put the worker, as in a pod."""
 
     node_selector: (
-        Annotated[dict[ShortText, Annotated[str, Field(max_length=63)]], Field(max_length=32)] | None
+        Annotated[dict[str, LabelValue], Field(max_length=32), QUALIFIED_KEYS, WITHOUT_NULLS] | None
     ) = None
-    tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=32)] | None = None
-    affinity: dict[str, Any] | None = None
-    priority_class_name: ShortText | None = None
+    """Labels that a node must have."""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] | None = None
+    """Taints that the worker bears, besides those that the operator adds. A list replaces the profile's."""
+    affinity: AffinitySpec | None = None
+    """Affinity of the worker's pod, as in a pod; the operator adds that nodes which failed the camera are
+    avoided."""
+    priority_class_name: DnsSubdomain | None = None
+    """PriorityClass of the worker's pod. Unset: the cluster's default."""
 
 
 class HealthSpec(Spec):
     """When a camera counts as broken."""
 
-    first_frame_timeout_seconds: Annotated[int, Field(ge=1, le=600)] | None = None
-    stall_timeout_seconds: Annotated[int, Field(ge=1, le=600)] | None = None
+    first_frame_timeout_seconds: Seconds | None = None
+    """Seconds that a new worker has until its first picture. Unset: 60."""
+    stall_timeout_seconds: Seconds | None = None
+    """Seconds without a new picture after which the source counts as stalled. Unset: 20."""
     reassignment: Literal["Automatic", "Never"] | None = None
+    """Whether the operator may move the camera to another node when its worker or node is at fault. Unset:
+    Automatic."""
 
 
 class SharedSpec(Spec):
     """The blocks that both a Camera and a CameraProfile carry."""
 
     inference: InferenceSpec | None = None
+    """What is looked for in the pictures. Changes apply without a restart."""
     stream: StreamSpec | None = None
+    """The live picture that viewers get. Changes apply without a restart."""
     gpu: GpuSpec | None = None
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """The GPU of the worker. A change replaces the worker. No effect on one box."""
+    image: ImageName | None = None
+    """Container image of a specialised worker. A change replaces the worker. Unset: the installation's worker
+    image. No effect on one box."""
     resources: ResourcesSpec | None = None
+    """Compute resources of the worker's container. A change replaces the worker. No effect on one box."""
     placement: PlacementSpec | None = None
+    """Where the scheduler may put the worker. A change replaces the worker. No effect on one box."""
     health: HealthSpec | None = None
+    """When the camera counts as broken. Changes apply without a restart."""
     site: DnsLabel | None = None
+    """Where the camera is, such as north: a label on its metrics and events."""
 
 
 class ProfileRef(Spec):
     """A CameraProfile of the same namespace."""
 
     name: DnsLabel
+    """Name of the CameraProfile. Until it exists, the camera does not start."""
 
 
 class CameraSpec(SharedSpec):
     """What the user wants of one camera."""
 
     source: Source
+    """Where the pictures come from: exactly one of rtsp, http, file, device and testPattern. A change, of the
+    kind too, replaces the worker."""
     profile_ref: ProfileRef | None = None
-    suspend: bool | None = None
+    """CameraProfile of the same namespace whose fields apply wherever the camera has none of its own. Unset:
+    only the installation's defaults apply."""
+    suspend: Flag | None = None
+    """Whether the camera is switched off: its worker ends and none starts. Unset: false."""
 
 
 class CameraProfileSpec(SharedSpec):
-    """Defaults shared by the cameras that refer to the profile."""
+    """Defaults shared by the cameras that refer to the profile; a camera's own fields win."""
 
 
 class ObjectMeta(BaseModel):
@@ -294,55 +319,6 @@ class ObjectMeta(BaseModel):
     generation: int = 0
 
 
-class ConditionStatus(StrEnum):
-    """As in Kubernetes."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
-
-
-class Status(BaseModel):
-    """Base of all blocks that only the operator writes; unknown fields come from a newer operator."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
-
-
-class Condition(Status):
-    """One condition of a Camera."""
-
-    type: str
-    status: ConditionStatus
-    reason: str
-    message: str = ""
-    observed_generation: int = 0
-    last_transition_time: datetime | None = None
-
-
-class WorkerStatus(Status):
-    """The one worker that may publish for the camera."""
-
-    attempt: Annotated[int, Field(ge=0)] = 0
-    pod_name: str = ""
-    pod_uid: str = Field(default="", alias="podUID")
-    node_name: str = ""
-
-
-class SettingsStatus(Status):
-    """The settings in force, resolved by the operator and relayed by the gateway."""
-
-    hash: str = ""
-    values: dict[str, Any] = Field(default_factory=dict)
-
-
-class CameraStatus(Status):
-    """What the operator knows of a camera. Rates and ages are metrics, never status."""
-
-    conditions: tuple[Condition, ...] = ()
-    worker: WorkerStatus | None = None
-    settings: SettingsStatus | None = None
-
-
 class _Object(Spec):
     metadata: ObjectMeta
 
@@ -353,20 +329,30 @@ class _Object(Spec):
 
 
 class Camera(_Object):
-    """One camera."""
+    """A camera: where its pictures come from and, where it differs from the defaults, what is done with them.
+
+    The operator runs one worker pod for it.
+    """
+
+    model_config = ConfigDict(json_schema_extra=rules(_NAMED, WORKER_STAYS))
 
     api_version: Literal["camfleet.io/v1alpha1"] = API_VERSION
     kind: Literal["Camera"] = "Camera"
     spec: CameraSpec
+    """What the user wants of the camera. Only source is required."""
     status: CameraStatus = CameraStatus()
+    """What the operator found. Nobody else writes it."""
 
 
 class CameraProfile(_Object):
-    """Defaults for many cameras."""
+    """Defaults for all cameras of the namespace that refer to it by profileRef; a camera's own fields win."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_NAMED))
 
     api_version: Literal["camfleet.io/v1alpha1"] = API_VERSION
     kind: Literal["CameraProfile"] = "CameraProfile"
     spec: CameraProfileSpec
+    """Defaults for the cameras that refer to the profile. Every field is optional."""
 
 
 class InvalidObjectError(ValueError):

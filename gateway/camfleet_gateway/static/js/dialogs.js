@@ -287,7 +287,7 @@ class AddDialog {
 /** What the models say, in the words of a form. */
 function plain(problem) {
   if (problem === "is missing" || problem.startsWith("String should have at least 1")) return "Please fill this in";
-  if (problem.startsWith("String should match pattern")) {
+  if (problem.startsWith("must be a DNS label")) {
     return "Only small letters, digits and hyphens, beginning and ending with a letter or digit";
   }
   const text = problem.replace(/^Input should be/, "Must be");
