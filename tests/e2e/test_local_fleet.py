@@ -191,6 +191,8 @@ def test_a_camera_added_through_the_api_cannot_read_any_file(fleet: Fleet, tmp_p
     outside = tmp_path / "outside.mp4"
     outside.write_bytes(b"\0" * 1000)
     spec = {"source": {"file": {"path": "../outside.mp4"}}}
+    assert fleet.request("POST", "/api/cameras", json={"name": "sneak", "spec": spec}).status_code == 422
+    spec = {"source": {"file": {"path": str(outside)}}}
     assert fleet.request("POST", "/api/cameras", json={"name": "sneak", "spec": spec}).status_code == 201
     eventually(lambda: fleet.cameras()["sneak"]["reason"] == "MediaNotAllowed", "the file is refused")
 

@@ -312,7 +312,8 @@ def _source(camera: Camera) -> dict[str, Any]:
     document: dict[str, Any] = camera.spec.source.model_dump(mode="json", by_alias=True, exclude_none=True)
     file = camera.spec.source.file
     if file is not None and file.claim_name:
-        document["file"] = {**document["file"], "path": f"{_MEDIA_DIR}/{file.path.lstrip('/')}"}
+        document["file"]["path"] = f"{_MEDIA_DIR}/{file.path}"
+        del document["file"]["claimName"]  # The path is no longer one in the claim.
     return document
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from camfleet_operator.local.processes import Command
@@ -81,11 +82,14 @@ def gateway_command(settings: LocalSettings, *, viewer_port: int, internal_port:
 
 
 def _source(camera: Camera, folder: Path) -> dict[str, object]:
-    """The camera's source with a relative file path made absolute, relative to the cameras' folder."""
+    """The camera's source with a relative file path made absolute, relative to the cameras' folder.
+
+    A claim means nothing here, and a path in one would have to be relative.
+    """
     document: dict[str, object] = camera.spec.source.model_dump(mode="json", by_alias=True, exclude_none=True)
     if (file := camera.spec.source.file) is not None:
         document["file"] = {
-            **file.model_dump(mode="json", by_alias=True, exclude_none=True),
-            "path": str(folder / file.path),
+            **file.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"claim_name"}),
+            "path": os.path.abspath(folder / file.path),
         }
     return document
