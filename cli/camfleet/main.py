@@ -17,6 +17,7 @@ from camfleet_protocol import __version__
 _COMMANDS = {
     "local": ("camfleet.local", "command", "Run all cameras of a folder on this machine."),
     "demo": ("camfleet.demo", "command", "Show Camfleet at work on generated and sample cameras."),
+    "operator": ("camfleet.programs", "operator", "Run the operator of a Kubernetes cluster."),
     "gateway": ("camfleet.programs", "gateway", "Run a gateway."),
     "worker": ("camfleet.programs", "worker", "Run one camera's worker."),
     "validate": ("camfleet.local", "validate", "Check Camera and CameraProfile YAML files."),
@@ -76,6 +77,9 @@ _EXTRAS = {
     "uvloop": "gateway",
     "prometheus_client": "gateway",
     "websockets": "worker",
+    "aiohttp": "operator",
+    "kopf": "operator",
+    "kubernetes": "operator",
     "watchfiles": "operator",
     "yaml": "operator",
     "insightface": "insightface",

@@ -1,4 +1,4 @@
-"""`camfleet gateway` and `camfleet worker`."""
+"""`camfleet operator`, `camfleet gateway` and `camfleet worker`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def _gateway() -> click.Command:
     )
 
 
+def _operator() -> click.Command:
+    from camfleet_operator.cluster.main import run
+    from camfleet_operator.cluster.settings import OperatorSettings
+
+    return settings_command(
+        "operator",
+        OperatorSettings,
+        run,
+        help="Run the operator of a Kubernetes cluster: one worker pod for each Camera.",
+    )
+
+
 def _worker() -> click.Command:
     from camfleet_worker.main import run
     from camfleet_worker.settings import WorkerSettings
@@ -40,7 +52,7 @@ def _worker() -> click.Command:
 
 def __getattr__(name: str) -> click.Command:
     """Build only the command that is asked for: its program is imported on the way."""
-    builders = {"gateway": _gateway, "worker": _worker}
+    builders = {"operator": _operator, "gateway": _gateway, "worker": _worker}
     if name not in builders:
         raise AttributeError(name)
     return builders[name]()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 logger = logging.getLogger(__name__)
@@ -18,15 +19,45 @@ _MAX_RETRY = 60.0
 
 
 class WorkQueue:
-    """A deduplicating queue of keys. Lives on one event loop."""
+    """A deduplicating queue of keys. Lives on one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        expected: Exceptions that are part of life, such as an API server that does not answer: logged
+            without a traceback.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        expected: tuple[type[Exception], ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._expected = expected
+        self._clock = clock
+        self._progress = clock()
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
         self._active: set[str] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._again: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
+
+    @property
+    def depth(self) -> int:
+        """How many keys wait to be handled now."""
+        return len(self._queued)
+
+    @property
+    def active(self) -> int:
+        """How many keys are being handled."""
+        return len(self._active)
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds for which keys have waited and none was finished; 0 if none waits."""
+        return self._clock() - self._progress if self._queued else 0.0
 
     def add(self, key: str) -> None:
         """Have the key handled as soon as possible."""
@@ -35,6 +66,8 @@ class WorkQueue:
         if key in self._active:
             self._again.add(key)
         elif key not in self._queued:
+            if not self._queued:
+                self._progress = self._clock()
             self._queued.add(key)
             self._ready.put_nowait(key)
 
@@ -59,19 +92,35 @@ class WorkQueue:
             key = await self._ready.get()
             self._queued.discard(key)
             self._active.add(key)
+            self._idle.clear()
             try:
                 await handle(key)
                 self._failures.pop(key, None)
             except Exception as error:  # one key's failure must not end the queue for all
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 delay = min(_MAX_RETRY, _FIRST_RETRY * 2 ** min(failures - 1, 16))
-                logger.exception("reconcile of %s failed, next try in %.1f s: %s", key, delay, error)
+                expected = isinstance(error, self._expected)
+                logger.log(
+                    logging.WARNING if expected else logging.ERROR,
+                    "reconcile of %s failed, next try in %.1f s: %s",
+                    key,
+                    delay,
+                    error,
+                    exc_info=None if expected else error,
+                )
                 self.add_after(key, delay)
             finally:
                 self._active.discard(key)
+                self._progress = self._clock()
+                if not self._active:
+                    self._idle.set()
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
+
+    async def idle(self) -> None:
+        """Wait until no key is being handled."""
+        await self._idle.wait()
 
     def close(self) -> None:
         """Drop all timers."""

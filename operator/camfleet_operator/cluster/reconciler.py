@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -39,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 REFUSED_SECONDS = 15.0
 GONE_SECONDS = 2.0
+
+
+class NotLeadingError(Exception):
+    """A write was due, and another replica leads by now: it will see to it."""
 
 
 class HealthSource(Protocol):
@@ -83,6 +88,7 @@ class Reconciler:
 
     Args:
         again: Called with a camera and seconds to have it reconciled later.
+        leading: Whether this replica may write.
         defaults: What the installation sets for all cameras.
         wall: Unix seconds; `clock`: monotonic seconds.
     """
@@ -93,6 +99,7 @@ class Reconciler:
         api: Api,
         store: Store,
         budget: WriteBudget,
+        leading: Callable[[], bool],
         health: HealthSource,
         events: Recorder,
         rollout: Rollout,
@@ -105,6 +112,7 @@ class Reconciler:
         self._api = api
         self._store = store
         self._budget = budget
+        self._leading = leading
         self._health = health
         self._events = events
         self._rollout = rollout
@@ -226,10 +234,22 @@ class Reconciler:
             self._again(key, plan.requeue_after)
         return done
 
+    @asynccontextmanager
+    async def _writing(self, priority: Priority) -> AsyncIterator[None]:
+        """Wait for a turn to write; whoever no longer leads by then must not.
+
+        Raises:
+            NotLeadingError: This replica does not hold the Lease.
+        """
+        async with self._budget.take(priority):
+            if not self._leading():
+                raise NotLeadingError("this replica no longer leads")
+            yield
+
     async def _delete(self, entry: CameraEntry, camera: Camera, deletion: DeletePod, pod: PodSeen) -> None:
-        await self._budget.take(Priority.DELETE)
         path = f"{_pods(entry.namespace)}/{deletion.name}"
-        gone = not await self._api.delete(path, uid=deletion.uid)
+        async with self._writing(Priority.DELETE):
+            gone = not await self._api.delete(path, uid=deletion.uid)
         self._store.pod_deleted(pod)
         logger.info(
             "deleted pod %s%s: %s",
@@ -264,9 +284,9 @@ class Reconciler:
         body = build_pod(
             camera, entry.uid, observed.shape, start.variant, attempt=start.attempt, settings=plan.settings
         )
-        await self._budget.take(Priority.CREATE)
         try:
-            answer = await self._api.create(_pods(entry.namespace), body, metadata_only=True)
+            async with self._writing(Priority.CREATE):
+                answer = await self._api.create(_pods(entry.namespace), body, metadata_only=True)
             pod: dict[str, Any] = {"metadata": answer["metadata"], "spec": body["spec"]}
         except AlreadyExists:
             found = await self._api.get(f"{_pods(entry.namespace)}/{body['metadata']['name']}")
@@ -309,8 +329,8 @@ class Reconciler:
         if pod.uid != worker.pod_uid or pod.owner_uid != entry.uid:
             return True
         if not pod.deleting:
-            await self._budget.take(Priority.DELETE)
-            await self._api.delete(path, uid=pod.uid)
+            async with self._writing(Priority.DELETE):
+                await self._api.delete(path, uid=pod.uid)
             self._tell(entry, "Warning", "WorkerReplaced", f"pod {pod.name} has lost its labels")
         return False
 
@@ -341,7 +361,6 @@ class Reconciler:
             )
 
     async def _apply_status(self, entry: CameraEntry, status: dict[str, Any]) -> dict[str, Any] | None:
-        await self._budget.take(Priority.STATUS)
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "Camera",
@@ -351,7 +370,8 @@ class Reconciler:
         }
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{entry.namespace}/{CAMERAS}/{entry.name}"
         try:
-            return await self._api.apply_status(path, body, field_manager=OPERATOR_FIELD_MANAGER)
+            async with self._writing(Priority.STATUS):
+                return await self._api.apply_status(path, body, field_manager=OPERATOR_FIELD_MANAGER)
         except NotFound:
             return None  # deleted meanwhile
 

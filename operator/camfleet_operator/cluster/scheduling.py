@@ -23,7 +23,7 @@ def scheduling_reason(message: str, gpu_resource: str = "") -> str:
 
     Returns:
         `InsufficientGPU`, `InsufficientDevice`, `InsufficientMemory`, `InsufficientCPU`, `NodeFull`,
-        `NoMatchingNode`, or `Unschedulable` if nothing is recognised.
+        `VolumeNotReady`, `NoMatchingNode`, or `Unschedulable` if nothing is recognised.
     """
     sentence = message.partition(" preemption:")[0]
     found = {
@@ -34,6 +34,8 @@ def scheduling_reason(message: str, gpu_resource: str = "") -> str:
     for reason in _ORDER:
         if reason in found:
             return reason
+    if "persistentvolumeclaim" in sentence.lower():
+        return "VolumeNotReady"
     if re.search(
         r"didn't match|untolerated taint|no nodes available|were unschedulable|didn't satisfy", sentence
     ):

@@ -47,11 +47,22 @@ class Watch:
         self._namespaces = namespaces
         self.events = 0
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Follow until `stop` is set."""
+    async def run(self, stop: asyncio.Event, started: Callable[[], None] = lambda: None) -> None:
+        """Follow until `stop` is set.
+
+        Args:
+            stop: Ends it.
+            started: Called when kopf has set itself up, its signal handlers included.
+        """
         quiet_kopf()
+        registry = self._registry()
+
+        async def on_startup(**_: Any) -> None:
+            started()
+
+        kopf.on.startup(registry=registry)(on_startup)
         await kopf.operator(
-            registry=self._registry(),
+            registry=registry,
             settings=_settings(),
             standalone=True,
             clusterwide=not self._namespaces,

@@ -1,0 +1,254 @@
+"""`camfleet operator`: everything put together, started, watched over and stopped in order.
+
+```
+kopf events ┐
+listings    ├─► Store ─► WorkQueue(camera) ─► Reconciler ─► API server
+signals     ┘                 (gated by the Lease)
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from camfleet_operator.cluster.api import Api, ApiError
+from camfleet_operator.cluster.connection import ConnectionConfigError
+from camfleet_operator.cluster.events import EventRecorder
+from camfleet_operator.cluster.lease import LeaderElection
+from camfleet_operator.cluster.metrics import OperatorMetrics
+from camfleet_operator.cluster.probes import Check, Probes, ProbesError
+from camfleet_operator.cluster.reconciler import NotLeadingError, Reconciler
+from camfleet_operator.cluster.resync import Resync
+from camfleet_operator.cluster.rollout import Rollout
+from camfleet_operator.cluster.settings import OperatorSettings
+from camfleet_operator.cluster.signals import Signals
+from camfleet_operator.cluster.store import Store
+from camfleet_operator.cluster.watch import Watch
+from camfleet_operator.cluster.writes import WriteBudget
+from camfleet_operator.workqueue import WorkQueue
+from camfleet_protocol.camera import CameraProfileSpec, problem_lines
+from camfleet_protocol.logs import configure_logging
+
+logger = logging.getLogger(__name__)
+
+CONCURRENCY = 200
+"""Cameras reconciled at once; most of them wait for the write budget, which lets the urgent ones go first."""
+STUCK_SECONDS = 120.0
+DRAIN_SECONDS = 5.0
+
+
+class DefaultsError(ValueError):
+    """The file with the installation's defaults cannot be used; the text names every mistake."""
+
+
+def run(settings: OperatorSettings) -> int:
+    """Run until SIGTERM or SIGINT.
+
+    Returns:
+        0 after an orderly stop, 1 if a part of it broke, 2 if it could not start.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        return asyncio.run(Operator(settings).run())
+    except (ConnectionConfigError, DefaultsError, ProbesError) as error:
+        logger.error("%s", error)
+        return 2
+
+
+class Operator:
+    """One replica of the operator.
+
+    Raises:
+        DefaultsError: The defaults file cannot be used.
+    """
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self.metrics = OperatorMetrics()
+        self.store = Store(time.monotonic)
+        self.queue = WorkQueue(expected=(ApiError, NotLeadingError))
+        self.budget = WriteBudget(settings.write_rate, settings.write_burst)
+        self.api = Api(settings.kubeconfig, on_write=self.metrics.wrote, on_throttled=self.budget.pause)
+        self.resync = Resync(
+            self.api,
+            self.store,
+            self.queue.add,
+            namespaces=settings.namespace,
+            interval=settings.resync_seconds,
+            done=self.metrics.resynced,
+        )
+        self.watch = Watch(self.store, self.queue.add, self.api.connection_info, settings.namespace)
+        self.lease = LeaderElection(
+            self.api,
+            settings.lease_namespace,
+            settings.lease_name,
+            settings.identity,
+            lease=settings.lease_seconds,
+            on_change=self._leading,
+        )
+        self.events = EventRecorder(self.api, self.budget)
+        self.signals = Signals(
+            settings.gateway_metrics, self._health_changed, interval=settings.health_seconds
+        )
+        self.rollout = Rollout(
+            self.queue.add, first=settings.rollout_first, soak=settings.rollout_soak_seconds
+        )
+        self.reconciler = Reconciler(
+            api=self.api,
+            store=self.store,
+            budget=self.budget,
+            leading=lambda: self.lease.is_leader and not self._stop.is_set(),
+            health=self.signals,
+            events=self.events,
+            rollout=self.rollout,
+            again=self._again,
+            settings=settings,
+            defaults=read_defaults(settings.defaults_file),
+        )
+        self.probes = Probes(
+            settings.probe_host,
+            settings.probe_port,
+            live=(Check("queue", self._queue_check), Check("resync", self._resync_check)),
+            ready=(Check("listed", self._listed_check),),
+            metrics=self.metrics,
+        )
+
+    # ── Life ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> int:
+        """Run until told to stop; the exit code."""
+        self._handle_signals()
+        async with self.api:
+            await self.probes.start()
+            try:
+                return await self._run_parts()
+            finally:
+                await self.probes.stop()
+
+    async def _run_parts(self) -> int:
+        kopf_stop = asyncio.Event()
+        parts = {
+            name: asyncio.create_task(part, name=name)
+            for name, part in {
+                "resync": self.resync.run(),
+                "lease": self.lease.run(),
+                "signals": self.signals.run(),
+                "events": self.events.run(),
+                "reconcile": self.queue.run(self._handle, concurrency=CONCURRENCY),
+                # Last: when kopf ends, it ends every task that was made after it.
+                "watch": self.watch.run(kopf_stop, self._handle_signals),
+            }.items()
+        }
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        done, _ = await asyncio.wait({stop, *parts.values()}, return_when=asyncio.FIRST_COMPLETED)
+        broken = [task for task in done if task is not stop]
+        for task in broken:
+            error = task.exception()
+            logger.critical("%s has ended: %s", task.get_name(), error or "no reason", exc_info=error)
+        self._stop.set()
+        await self._drain()
+        self.queue.close()
+        kopf_stop.set()
+        for name, task in parts.items():
+            if name != "watch":
+                task.cancel()
+        await asyncio.wait(parts.values(), timeout=DRAIN_SECONDS)
+        stop.cancel()
+        logger.info("stopped")
+        return 1 if broken else 0
+
+    async def _drain(self) -> None:
+        """Let writes in flight end, then hand the Lease over."""
+        logger.info("stopping, %d cameras in hand", self.queue.active)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.queue.idle()
+        try:
+            await self.lease.release()
+        except ApiError as error:
+            logger.warning("the Lease could not be handed over: %s", error.message)
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    # ── Reconciling ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _handle(self, key: str) -> None:
+        if not self.resync.first.is_set() or not self.lease.is_leader or self._stop.is_set():
+            return  # whoever leads, queues everything at that moment
+        started = time.monotonic()
+        result = "error"
+        try:
+            result = await self.reconciler.reconcile(key)
+        finally:
+            self.metrics.reconciled(result, time.monotonic() - started)
+            self.metrics.queue_depth(self.queue.depth)
+
+    def _again(self, key: str, delay: float) -> None:
+        if delay > 0:
+            self.queue.add_after(key, delay)
+        else:
+            self.queue.add(key)
+
+    def _leading(self, leader: bool) -> None:
+        self.metrics.leading(leader)
+        logger.info("this replica %s", "acts now" if leader else "stands by")
+        if leader:
+            asyncio.get_running_loop().create_task(self._take_over(), name="take-over")
+
+    async def _take_over(self) -> None:
+        await self.resync.first.wait()
+        for key in self.store.keys():
+            self.queue.add(key)
+
+    def _health_changed(self, cameras: set[str]) -> None:
+        for key in cameras:
+            if self.store.camera(key) is not None:
+                self.queue.add(key)
+
+    # ── Probes ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _queue_check(self) -> str | None:
+        stuck = self.queue.stuck_for
+        if stuck > STUCK_SECONDS:
+            return f"{self.queue.depth} cameras wait, and none was finished for {stuck:.0f} s"
+        return None
+
+    def _resync_check(self) -> str | None:
+        limit = 2 * self._settings.resync_seconds + 60
+        if self.resync.age > limit:
+            return f"the last complete listing is {self.resync.age:.0f} s old"
+        return None
+
+    def _listed_check(self) -> str | None:
+        return None if self.resync.first.is_set() else "the first listing is not complete"
+
+
+def read_defaults(path: Path | None) -> CameraProfileSpec | None:
+    """Read the installation's defaults: the spec of a CameraProfile, in YAML.
+
+    Raises:
+        DefaultsError: It cannot be read, or is not one.
+    """
+    if path is None:
+        return None
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+        return CameraProfileSpec.model_validate(document)
+    except OSError as error:
+        raise DefaultsError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise DefaultsError(f"{path} is not YAML: {error}") from None
+    except ValidationError as error:
+        raise DefaultsError(f"{path}: " + "; ".join(problem_lines(error))) from None

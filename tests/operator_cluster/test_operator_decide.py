@@ -1,0 +1,458 @@
+"""The plan for one camera in a cluster, as tables: what is seen, what is done, what is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from camfleet_operator.cluster.verdicts import Health, Verdict
+
+from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera, status_differs
+from camfleet_operator.cluster.pods import PodSeen
+from camfleet_operator.cluster.podspec import Variant, build_pod, shape_worker
+from camfleet_operator.cluster.scheduling import scheduling_reason
+from camfleet_operator.cluster.settings import OperatorSettings
+from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, WorkerStatus
+from camfleet_protocol.cluster import pod_name
+from camfleet_protocol.settings import effective_settings
+
+UID = "0b7d-camera"
+NOW = 1_800_000_000.0
+OPERATOR = OperatorSettings(worker_image="worker:1")
+HEALTHY = Health(
+    verdict=Verdict.HEALTHY,
+    worker_connected=True,
+    source_connected=True,
+    frame_age=0.1,
+    streaming=True,
+    reason="Streaming",
+    message="",
+)
+
+
+def camera(status: CameraStatus | None = None, *, generation: int = 1, **spec: Any) -> Camera:
+    document = {
+        "apiVersion": "camfleet.io/v1alpha1",
+        "kind": "Camera",
+        "metadata": {"name": "door", "namespace": "site", "generation": generation},
+        "spec": {"source": {"testPattern": {}}, "gpu": {"mode": "Disabled"}, **spec},
+    }
+    made = Camera.model_validate(document)
+    return made.model_copy(update={"status": status}) if status is not None else made
+
+
+def pod(
+    attempt: int = 1, *, of: Camera | None = None, variant: Variant = Variant.CPU, **facts: Any
+) -> PodSeen:
+    shape = shape_worker(of or camera(), None, None, OPERATOR)
+    seen = PodSeen(
+        namespace="site",
+        name=pod_name("door", UID, attempt),
+        uid=f"pod-{attempt}",
+        owner_uid=UID,
+        attempt=attempt,
+        fingerprint=shape.fingerprints.get(variant, "other"),
+        image="worker:1",
+        created_at=NOW - 100,
+    )
+    return replace(seen, **facts)
+
+
+def running(attempt: int = 1, **facts: Any) -> PodSeen:
+    return pod(attempt, **{"scheduled": True, "node": "n1", "running": True, **facts})
+
+
+def look(
+    of: Camera | None = None, *pods: PodSeen, profile: CameraProfile | None = None, **facts: Any
+) -> CameraObserved:
+    of = of or camera()
+    return CameraObserved(
+        camera=of,
+        camera_uid=UID,
+        pods=pods,
+        **{
+            "shape": shape_worker(of, profile, None, OPERATOR),
+            "settings": effective_settings(of, profile),
+            **facts,
+        },
+    )
+
+
+def settled(of: Camera, *pods: PodSeen, **facts: Any) -> Camera:
+    """The camera with the status that a plan has come to."""
+    plan = plan_camera(look(of, *pods, **facts), NOW)
+    return of.model_copy(update={"status": plan.status})
+
+
+def reasons(plan: CameraPlan) -> dict[str, tuple[str, str]]:
+    return {c.type: (c.status.value, c.reason) for c in plan.status.conditions}
+
+
+# ── Starting ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_camera_gets_its_first_pod_before_any_status() -> None:
+    plan = plan_camera(look(), NOW)
+    assert plan.start is not None
+    assert (plan.start.attempt, plan.start.variant) == (1, Variant.CPU)
+    assert plan.delete == ()
+
+
+def test_all_conditions_are_there_from_the_first_visit() -> None:
+    plan = plan_camera(look(), NOW)
+    assert set(reasons(plan)) == {"Ready", "Scheduled", "SourceConnected", "Streaming", "Degraded"}
+    assert all(c.reason and c.observed_generation == 1 for c in plan.status.conditions)
+
+
+def test_a_pod_that_the_scheduler_has_not_seen_is_not_worth_a_write_yet() -> None:
+    plan = plan_camera(look(None, pod(created_at=NOW - 1)), NOW)
+    assert plan.start is None
+    assert plan.hold_status == pytest.approx(14)
+    assert plan.requeue_after == pytest.approx(14)
+    late = plan_camera(look(None, pod(created_at=NOW - 16)), NOW)
+    assert late.hold_status == 0
+    assert reasons(late)["Scheduled"] == ("Unknown", "Pending")
+
+
+def test_a_placed_pod_is_named_in_the_status() -> None:
+    plan = plan_camera(look(None, running(running=False)), NOW)
+    assert plan.hold_status == 0
+    assert plan.status.worker == WorkerStatus(
+        attempt=1, pod_name=pod_name("door", UID, 1), pod_uid="pod-1", node_name="n1"
+    )
+    assert reasons(plan)["Scheduled"] == ("True", "Scheduled")
+    assert reasons(plan)["Ready"] == ("False", "WorkerStarting")
+
+
+def test_running_says_no_more_than_starting_until_pictures_are_known_of() -> None:
+    before = plan_camera(look(None, running(running=False)), NOW).status
+    after = plan_camera(look(None, running()), NOW).status
+    assert not status_differs(after, before)
+
+
+def test_an_announced_attempt_is_taken_up_and_not_skipped() -> None:
+    announced = CameraStatus(worker=WorkerStatus(attempt=4, pod_name=pod_name("door", UID, 4)))
+    plan = plan_camera(look(camera(announced)), NOW)
+    assert plan.start is not None and plan.start.attempt == 4
+
+
+def test_a_lost_pod_is_followed_by_the_next_attempt() -> None:
+    lost = CameraStatus(worker=WorkerStatus(attempt=4, pod_name="x", pod_uid="gone"))
+    plan = plan_camera(look(camera(lost)), NOW)
+    assert plan.start is not None and plan.start.attempt == 5
+    assert plan.status.worker == WorkerStatus(attempt=5, pod_name=pod_name("door", UID, 5))
+
+
+# ── Ready means frames ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ready_is_true_only_when_frames_flow() -> None:
+    plan = plan_camera(look(None, running(), health=HEALTHY), NOW)
+    assert reasons(plan) == {
+        "Ready": ("True", "Streaming"),
+        "Scheduled": ("True", "Scheduled"),
+        "SourceConnected": ("True", "SourceConnected"),
+        "Streaming": ("True", "Streaming"),
+        "Degraded": ("False", "AsExpected"),
+    }
+
+
+UNHEALTHY = replace(HEALTHY, verdict=Verdict.UNHEALTHY, streaming=False)
+
+
+@pytest.mark.parametrize(
+    ("health", "ready", "source"),
+    [
+        (
+            replace(UNHEALTHY, source_connected=False, reason="AuthFailed"),
+            ("False", "AuthFailed"),
+            ("False", "AuthFailed"),
+        ),
+        (replace(UNHEALTHY, reason="Stalled"), ("False", "Stalled"), ("True", "SourceConnected")),
+        (
+            replace(UNHEALTHY, worker_connected=False, source_connected=None, reason="WorkerNotConnected"),
+            ("False", "WorkerNotConnected"),
+            ("Unknown", "WorkerNotConnected"),
+        ),
+        (
+            replace(UNHEALTHY, verdict=Verdict.UNKNOWN, source_connected=None, reason="GatewayUnreachable"),
+            ("Unknown", "GatewayUnreachable"),
+            ("Unknown", "GatewayUnreachable"),
+        ),
+    ],
+    ids=lambda value: value.reason if isinstance(value, Health) else "",
+)
+def test_ready_says_what_stands_in_the_way(
+    health: Health, ready: tuple[str, str], source: tuple[str, str]
+) -> None:
+    said = reasons(plan_camera(look(None, running(), health=health), NOW))
+    assert said["Ready"] == ready
+    assert said["SourceConnected"] == source
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"waiting": "ImagePullBackOff", "running": False}, "ImagePullFailed"),
+        ({"waiting": "ErrImageNeverPull", "running": False}, "ImagePullFailed"),
+        ({"waiting": "CreateContainerConfigError", "running": False}, "ContainerNotCreated"),
+        ({"waiting": "CrashLoopBackOff", "running": False, "exit_code": 2}, "WorkerCrashLoop"),
+        ({"waiting": "ContainerCreating", "running": False}, "WorkerStarting"),
+    ],
+)
+def test_a_container_that_does_not_run_says_why(facts: dict[str, Any], reason: str) -> None:
+    assert reasons(plan_camera(look(None, running(**facts)), NOW))["Ready"] == ("False", reason)
+
+
+def test_transition_times_change_with_the_status_only() -> None:
+    first = settled(camera(), running())
+    later = plan_camera(look(first, running()), NOW + 50)
+    assert {c.last_transition_time for c in later.status.conditions} == {datetime.fromtimestamp(NOW, UTC)}
+    ready = plan_camera(look(first, running(), health=HEALTHY), NOW + 50)
+    times = {c.type: c.last_transition_time for c in ready.status.conditions}
+    assert times["Ready"] == datetime.fromtimestamp(NOW + 50, UTC)
+    assert times["Scheduled"] == datetime.fromtimestamp(NOW, UTC)
+
+
+def test_nothing_to_do_is_nothing_to_write() -> None:
+    of = settled(camera(), running(), health=HEALTHY)
+    plan = plan_camera(look(of, running(), health=replace(HEALTHY, frame_age=0.7)), NOW + 1000)
+    assert plan.start is None and plan.delete == () and plan.requeue_after is None
+    assert not status_differs(plan.status, of.status)
+
+
+# ── Stopping and replacing ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_suspend_deletes_the_pod_and_says_so() -> None:
+    plan = plan_camera(look(camera(suspend=True), running()), NOW)
+    assert [d.uid for d in plan.delete] == ["pod-1"] and plan.start is None
+    assert reasons(plan)["Ready"] == ("False", "Suspended")
+
+
+def test_a_changed_source_replaces_the_pod_break_before_make() -> None:
+    of = camera(source={"testPattern": {"fps": 5}}, generation=2)
+    plan = plan_camera(look(of, running()), NOW)
+    assert [d.reason for d in plan.delete] == ["changed"] and plan.start is None
+    waiting = plan_camera(look(of, running(deleting=True, running=False)), NOW)
+    assert waiting.delete == () and waiting.start is None
+    assert reasons(waiting)["Scheduled"] == ("False", "Replacing")
+    gone = CameraStatus(worker=WorkerStatus(attempt=1, pod_name="x", pod_uid="pod-1"))
+    after = plan_camera(look(of.model_copy(update={"status": gone})), NOW)
+    assert after.start is not None and after.start.attempt == 2
+
+
+def test_changed_settings_need_no_new_pod() -> None:
+    of = settled(camera(), running(), health=HEALTHY)
+    edited = camera(of.status, generation=2, stream={"fps": 3})
+    plan = plan_camera(look(edited, running(), health=HEALTHY), NOW)
+    assert plan.delete == () and plan.start is None
+    assert plan.status.settings is not None
+    assert plan.status.settings.values["stream"]["fps"] == 3
+
+
+def test_a_copy_made_by_hand_is_deleted_and_the_real_one_stays() -> None:
+    copy = running(name="door-copy", uid="copy")
+    plan = plan_camera(look(None, running(), copy), NOW)
+    assert [d.uid for d in plan.delete] == ["copy"]
+    assert plan.status.worker is not None and plan.status.worker.pod_uid == "pod-1"
+
+
+def test_a_copy_does_not_run_beside_a_new_pod() -> None:
+    plan = plan_camera(look(None, running(name="door-copy", uid="copy")), NOW)
+    assert [d.uid for d in plan.delete] == ["copy"] and plan.start is None
+
+
+def test_an_image_edited_by_hand_is_replaced() -> None:
+    plan = plan_camera(look(None, running(image="somebody/else:1")), NOW)
+    assert [d.uid for d in plan.delete] == ["pod-1"]
+
+
+def test_the_older_of_two_attempts_goes() -> None:
+    plan = plan_camera(look(None, running(1), running(2)), NOW)
+    assert [d.uid for d in plan.delete] == ["pod-1"]
+
+
+def test_a_pod_that_failed_is_cleared_away_and_followed_at_once_then_later() -> None:
+    failed = pod(1, ended=True, ended_at=NOW - 1, exit_code=1)
+    first = plan_camera(look(None, failed), NOW)
+    assert [(d.uid, d.failures) for d in first.delete] == [("pod-1", 1)]
+    assert first.start is not None and first.start.attempt == 2 and first.failures == 1
+    again = plan_camera(look(None, pod(2, ended=True, ended_at=NOW - 1, exit_code=1), failures=1), NOW)
+    assert again.start is None and again.requeue_after == pytest.approx(9)
+    assert reasons(again)["Scheduled"] == ("False", "WorkerBackoff")
+
+
+# ── Profiles ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_missing_profile_starts_nothing_and_stops_nothing() -> None:
+    of = camera(profileRef={"name": "hall"})
+    fresh = plan_camera(look(of, shape=None, settings=None), NOW)
+    assert fresh.start is None
+    assert reasons(fresh)["Scheduled"] == ("False", "ProfileNotFound")
+    going = plan_camera(look(of, running(), shape=None, settings=None, health=HEALTHY), NOW)
+    assert going.delete == () and reasons(going)["Ready"] == ("True", "Streaming")
+
+
+def profile(**spec: Any) -> CameraProfile:
+    return CameraProfile.model_validate({"metadata": {"name": "hall", "namespace": "site"}, "spec": spec})
+
+
+@pytest.mark.parametrize("change", [{"stream": {"fps": 2}}, {"image": "worker:2"}], ids=["settings", "image"])
+def test_a_changed_profile_waits_for_its_turn(change: dict[str, Any]) -> None:
+    of = settled(camera(profileRef={"name": "hall"}), running(), health=HEALTHY)
+    waits = plan_camera(look(of, running(), profile=profile(**change), health=HEALTHY, granted=False), NOW)
+    assert waits.needs_grant and waits.delete == ()
+    assert waits.status.settings == of.status.settings
+    goes = plan_camera(look(of, running(), profile=profile(**change), health=HEALTHY, granted=True), NOW)
+    assert not goes.needs_grant
+    assert bool(goes.delete) == ("image" in change)
+    assert (goes.status.settings != of.status.settings) == ("stream" in change)
+
+
+def test_ones_own_edit_does_not_wait() -> None:
+    of = settled(camera(), running(), health=HEALTHY)
+    edited = camera(of.status, generation=2, stream={"fps": 2}, image="worker:2")
+    plan = plan_camera(look(edited, running(), health=HEALTHY, granted=False), NOW)
+    assert not plan.needs_grant and plan.delete
+
+
+# ── GPU ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unplaced(of: Camera, since: float) -> PodSeen:
+    return pod(
+        of=of,
+        variant=Variant.GPU,
+        scheduled=False,
+        unschedulable_since=since,
+        scheduling_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes…",
+    )
+
+
+def test_a_required_gpu_is_waited_for() -> None:
+    of = camera(gpu={"mode": "Required"})
+    plan = plan_camera(look(of, unplaced(of, NOW - 1000)), NOW)
+    assert plan.delete == () and plan.start is None
+    assert reasons(plan)["Scheduled"] == ("False", "InsufficientGPU")
+    assert reasons(plan)["Ready"] == ("False", "InsufficientGPU")
+
+
+def test_a_preferred_gpu_is_waited_for_a_while_then_a_cpu_is_taken() -> None:
+    of = camera(gpu={"mode": "Preferred"})
+    early = plan_camera(look(of, unplaced(of, NOW - 20)), NOW)
+    assert early.delete == () and early.requeue_after == pytest.approx(40)
+    late = plan_camera(look(of, unplaced(of, NOW - 60)), NOW)
+    assert [d.uid for d in late.delete] == ["pod-1"] and late.cpu_next
+    gone = of.model_copy(
+        update={"status": CameraStatus(worker=WorkerStatus(attempt=1, pod_name="x", pod_uid="pod-1"))}
+    )
+    then = plan_camera(look(gone, cpu_next=True), NOW)
+    assert then.start is not None and then.start.variant is Variant.CPU
+    on_cpu = running(2, of=of, variant=Variant.CPU)
+    stays = plan_camera(look(gone, on_cpu, cpu_next=True, health=HEALTHY), NOW)
+    assert stays.delete == () and not stays.cpu_next
+    assert reasons(stays)["Ready"] == ("True", "Streaming")
+    assert reasons(stays)["Degraded"] == ("True", "GPUUnavailable")
+    replaced = plan_camera(look(gone), NOW)
+    assert replaced.start is not None and replaced.start.variant is Variant.GPU
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 …", "InsufficientGPU"),
+        ("0/3 nodes are available: 3 Insufficient nvidia.com/mig-1g.5gb.", "InsufficientGPU"),
+        ("0/3 nodes are available: 3 Insufficient example.com/slice.", "InsufficientGPU"),
+        ("0/3 nodes are available: 3 Insufficient example.com/other.", "InsufficientDevice"),
+        (
+            "0/9 nodes are available: 2 Insufficient nvidia.com/gpu, 7 node(s) had untolerated taint(s).",
+            "InsufficientGPU",
+        ),
+        ("0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.", "InsufficientMemory"),
+        ("0/3 nodes are available: 3 Insufficient cpu.", "InsufficientCPU"),
+        ("0/1 nodes are available: 1 Too many pods.", "NodeFull"),
+        ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", "NoMatchingNode"),
+        ("0/2 nodes are available: 2 node(s) had untolerated taint {a: b}.", "NoMatchingNode"),
+        ("no nodes available to schedule pods", "NoMatchingNode"),
+        ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "VolumeNotReady"),
+        ('persistentvolumeclaim "media" not found', "VolumeNotReady"),
+        ("something new", "Unschedulable"),
+        ("", "Unschedulable"),
+    ],
+)
+def test_the_schedulers_sentence_becomes_a_reason(message: str, reason: str) -> None:
+    assert scheduling_reason(message, "example.com/slice") == reason
+
+
+# ── The pod ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def made(of: Camera, variant: Variant = Variant.CPU, **options: Any) -> dict[str, Any]:
+    shape = shape_worker(of, None, None, options.pop("operator", OPERATOR))
+    return build_pod(of, UID, shape, variant, **{"attempt": 1, "settings": effective_settings(of), **options})
+
+
+def test_the_fingerprint_ignores_what_a_worker_takes_on_while_it_runs() -> None:
+    one, other = camera(), camera(stream={"fps": 3}, inference={"fps": 1}, health={"stallTimeoutSeconds": 9})
+    assert (
+        shape_worker(one, None, None, OPERATOR).fingerprints
+        == shape_worker(other, None, None, OPERATOR).fingerprints
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": {"testPattern": {"fps": 1}}},
+        {"image": "worker:2"},
+        {"resources": {"requests": {"cpu": "2"}}},
+        {"gpu": {"mode": "Required"}},
+        {"placement": {"nodeSelector": {"zone": "a"}}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_fingerprint_changes_with_what_needs_a_new_pod(change: dict[str, Any]) -> None:
+    shape = shape_worker(camera(**change), None, None, OPERATOR)
+    assert set(shape.fingerprints.values()).isdisjoint(
+        shape_worker(camera(), None, None, OPERATOR).fingerprints.values()
+    )
+
+
+def test_a_gpu_is_a_limit_of_the_configured_name() -> None:
+    of = camera(gpu={"mode": "Required", "resourceName": "nvidia.com/mig-1g.5gb", "count": 2})
+    limits = made(of, Variant.GPU)["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/mig-1g.5gb"] == "2"
+    assert "nvidia.com/gpu" not in limits
+
+
+def test_credentials_are_files_and_never_environment() -> None:
+    of = camera(source={"rtsp": {"url": "rtsp://cam/1", "credentialsSecretRef": {"name": "door-login"}}})
+    spec = made(of)["spec"]
+    volume = next(v for v in spec["volumes"] if v["name"] == "credentials")
+    assert volume["secret"]["secretName"] == "door-login"
+    assert all("valueFrom" not in variable for variable in spec["containers"][0]["env"])
+
+
+def test_nodes_to_avoid_are_a_preference_beside_the_users_own() -> None:
+    own = {
+        "nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}
+            ]
+        }
+    }
+    terms = made(camera(placement={"affinity": own}), avoid_nodes=("n2", "n1"))["spec"]["affinity"][
+        "nodeAffinity"
+    ]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert [term["weight"] for term in terms] == [1, 100]
+    assert terms[1]["preference"]["matchExpressions"][0]["values"] == ["n1", "n2"]
+
+
+def test_conditions_speak_of_the_generation_they_saw() -> None:
+    plan = plan_camera(look(camera(generation=7), running()), NOW)
+    assert {c.observed_generation for c in plan.status.conditions} == {7}
+    assert {c.status for c in plan.status.conditions} <= set(ConditionStatus)
