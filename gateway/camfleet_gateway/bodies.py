@@ -55,8 +55,12 @@ async def read_model(request: Request, model: type[Model]) -> Model:
         raise Problem(422, "invalid", "the body is not valid", problem_lines(error)) from None
 
 
-async def read_camera(request: Request) -> Camera:
+async def read_camera(request: Request, default_namespace: str = DEFAULT_NAMESPACE) -> Camera:
     """A camera to be added: a whole object, or `{"name", "namespace", "spec"}`.
+
+    Args:
+        request: The request.
+        default_namespace: Namespace of a camera that names none.
 
     Raises:
         Problem: With every mistake named, and no value.
@@ -72,10 +76,12 @@ async def read_camera(request: Request) -> Camera:
             "kind": "Camera",
             "metadata": {
                 "name": document["name"],
-                "namespace": document.get("namespace") or DEFAULT_NAMESPACE,
+                "namespace": document.get("namespace") or default_namespace,
             },
             **({"spec": document["spec"]} if "spec" in document else {}),
         }
+    elif isinstance(document, dict) and isinstance(metadata := document.get("metadata"), dict):
+        metadata.setdefault("namespace", default_namespace)
     try:
         camera = parse_object(document)
     except InvalidObjectError as error:

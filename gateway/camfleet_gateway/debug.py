@@ -20,7 +20,7 @@ def debug_view(gateway: Gateway) -> dict[str, Any]:
                 "attempt": session.hello.attempt,
                 "pod": session.hello.pod,
                 "worker_version": session.hello.worker_version,
-                "by_hand": session.identity is None,
+                "by_hand": session.credential.by_hand,
                 "connected_seconds": round(now - session.telemetry.connected_at, 1),
                 "stats_age_ms": round((now - session.telemetry.heard_at) * 1000.0, 1),
                 "frame_age_ms": None if age is None else round(age * 1000.0, 1),

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from camfleet_protocol.camera import Camera
+from camfleet_protocol.camera import DEFAULT_NAMESPACE, Camera
 from camfleet_protocol.local import Controls
 
 Change = Callable[[str, Camera | None], None]
 """Called with the id and the new object, or None when it is gone."""
+
+
+class BackendError(ValueError):
+    """The source of truth cannot be addressed as the settings say; the text is one line for people."""
 
 
 class DirectoryError(Exception):
@@ -46,8 +50,36 @@ class StorageError(DirectoryError):
     code = "storage"
 
 
+class ConflictError(DirectoryError):
+    """Somebody else has changed the same camera at the same time."""
+
+    code = "conflict"
+
+
+class InvalidError(DirectoryError):
+    """The API server finds the camera wrong."""
+
+    code = "invalid"
+
+
+class NotAllowedError(DirectoryError):
+    """Nobody may do this through the viewer API."""
+
+    code = "not_allowed"
+
+
+class ForbiddenError(DirectoryError):
+    """The cluster does not let the gateway do this."""
+
+    code = "cluster_forbids"
+
+
 class Directory(Protocol):
     """The cameras of this installation."""
+
+    @property
+    def default_namespace(self) -> str:
+        """The namespace of a new camera that names none, and of a plain name that several have."""
 
     @property
     def ready(self) -> bool:
@@ -60,7 +92,12 @@ class Directory(Protocol):
         """Call `change` for every camera that comes, goes or differs from now on."""
 
     async def start(self, failed: Callable[[], None]) -> None:
-        """Read the first listing and follow changes from there; `failed` is called if following ends."""
+        """Read the first listing and follow changes from there; `failed` is called if following ends.
+
+        Raises:
+            OSError: A state folder cannot be used.
+            BackendError: It cannot be addressed as the settings say.
+        """
 
     async def stop(self) -> None:
         """Stop following."""
@@ -71,14 +108,16 @@ class Directory(Protocol):
         Raises:
             CameraExistsError: The name is taken.
             NotAppliedError: It did not come to life in time.
+            DirectoryError: It was refused, or could not be stored.
         """
 
     async def control(self, camera_id: str, controls: Controls) -> None:
-        """Change what viewers may change; a field given as null falls back to the camera's own file.
+        """Change what viewers may change; a field given as null falls back to the camera's own.
 
         Raises:
             CameraUnknownError: There is no such camera.
             NotAppliedError: It was not acted upon in time.
+            DirectoryError: It was refused, or could not be stored.
         """
 
     async def delete(self, camera_id: str) -> None:
@@ -87,6 +126,7 @@ class Directory(Protocol):
         Raises:
             CameraUnknownError: There is no such camera.
             NotAppliedError: It was not acted upon in time.
+            DirectoryError: It was refused, or could not be stored.
         """
 
 
@@ -94,6 +134,7 @@ class DirectoryBase:
     """What all implementations share: the listing and its watchers."""
 
     def __init__(self) -> None:
+        self.default_namespace = DEFAULT_NAMESPACE
         self._cameras: dict[str, Camera] = {}
         self._watchers: list[Change] = []
         self._ready = False

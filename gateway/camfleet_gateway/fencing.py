@@ -21,13 +21,30 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict and, in words, why."""
+    """A verdict and, in words, why.
+
+    Attributes:
+        verdict: The verdict.
+        reason: For people.
+        kind: For the count of refused sessions.
+    """
 
     verdict: Verdict
     reason: str = ""
+    kind: str = ""
 
 
 ACCEPTED = Judgement(Verdict.ACCEPT)
+
+
+def hold(reason: str) -> Judgement:
+    """It may become the current worker."""
+    return Judgement(Verdict.HOLD, reason, "not_current")
+
+
+def refuse(reason: str, kind: str = "fenced") -> Judgement:
+    """It will never be the current worker."""
+    return Judgement(Verdict.REFUSE, reason, kind)
 
 
 def judge(identity: WorkerIdentity, camera: Camera | None) -> Judgement:
@@ -38,21 +55,21 @@ def judge(identity: WorkerIdentity, camera: Camera | None) -> Judgement:
         camera: The camera as the directory has it now, or None if it does not.
     """
     if camera is None:
-        return Judgement(Verdict.HOLD, "there is no such camera")
+        return hold("there is no such camera")
     current = camera.status.worker
     if current is None:
-        return Judgement(Verdict.HOLD, "the camera has no worker in its status yet")
+        return hold("the camera has no worker in its status yet")
     if identity.attempt < current.attempt:
-        return Judgement(Verdict.REFUSE, f"attempt {identity.attempt} was replaced by {current.attempt}")
+        return refuse(f"attempt {identity.attempt} was replaced by {current.attempt}")
     if identity.attempt > current.attempt or not current.pod_uid:
-        return Judgement(Verdict.HOLD, f"attempt {identity.attempt} is not in the camera's status yet")
+        return hold(f"attempt {identity.attempt} is not in the camera's status yet")
     if identity.pod_uid != current.pod_uid:
-        return Judgement(Verdict.REFUSE, f"attempt {identity.attempt} belongs to another pod")
+        return refuse(f"attempt {identity.attempt} belongs to another pod")
     return ACCEPTED
 
 
 def judge_by_hand(camera: Camera | None) -> Judgement:
     """A worker with a static token may publish any camera that the directory does not know."""
     if camera is not None:
-        return Judgement(Verdict.REFUSE, "the camera is managed; its worker needs the token made for it")
+        return refuse("the camera is managed; its worker needs the token made for it")
     return ACCEPTED

@@ -7,19 +7,16 @@ import logging
 from collections import Counter
 
 from camfleet_gateway.auth import Authenticator, Tickets
+from camfleet_gateway.backend import backend_for
 from camfleet_gateway.clock import Clock, RunningTime
-from camfleet_gateway.directory import Directory
 from camfleet_gateway.events import EventLog
-from camfleet_gateway.folder_directory import FolderDirectory
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.identity import Identity
 from camfleet_gateway.lag import LagMeter
-from camfleet_gateway.memory_directory import MemoryDirectory
 from camfleet_gateway.roster import Roster
 from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_gateway.tasks import start_task
-from camfleet_protocol.local import StateFolder
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +32,9 @@ class Gateway:
         """
         self.settings = settings
         self.clock = clock or Clock(monotonic=RunningTime())
-        state = StateFolder(settings.state_dir) if settings.state_dir is not None else None
-        self.directory: Directory = FolderDirectory(state) if state is not None else MemoryDirectory()
         self.authenticator = Authenticator(settings.tokens_file)
+        backend = backend_for(settings, self.authenticator)
+        self.directory = backend.directory
         self.tickets = Tickets(self.clock)
         self.identity = Identity(self.authenticator, self.tickets)
         self.events = EventLog()
@@ -52,10 +49,9 @@ class Gateway:
         )
         self.workers = WorkerGate(
             hub=self.hub,
-            authenticator=self.authenticator,
+            authenticator=backend.workers,
             events=self.events,
             clock=self.clock,
-            worker_key=state.worker_key if state is not None else None,
             stats_timeout=settings.stats_timeout_seconds,
             hold_seconds=settings.hold_seconds,
         )
@@ -76,7 +72,12 @@ class Gateway:
         return self.directory.ready and not self.stopping.is_set()
 
     async def start(self) -> None:
-        """Read the cameras and begin to tick."""
+        """Read the cameras and begin to tick.
+
+        Raises:
+            OSError: The state folder cannot be used.
+            BackendError: The cluster cannot be addressed.
+        """
         await self.directory.start(self.failed.set)
         self._tasks = [
             start_task(self.hub.run(), name="hub-ticker", failed=self.failed.set),

@@ -18,7 +18,7 @@ from camfleet_gateway.directory import Directory
 from camfleet_gateway.events import Debounce, EventLog, Presence, presence_event
 from camfleet_gateway.pictures import Subscription, Traffic, ViewerKind
 from camfleet_gateway.transport import text_message
-from camfleet_protocol.camera import DEFAULT_NAMESPACE, Camera
+from camfleet_protocol.camera import Camera
 from camfleet_protocol.messages import CameraInfo, EventNotice, EventRecord, StatusUpdate
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Hub:
         if channel is not None:
             return channel
         ids = self._names.get(name, set())
-        if len(ids) > 1 and (default := f"{DEFAULT_NAMESPACE}.{name}") in ids:
+        if len(ids) > 1 and (default := f"{self._directory.default_namespace}.{name}") in ids:
             return self.channels[default]
         return self.channels[next(iter(ids))] if len(ids) == 1 else None
 

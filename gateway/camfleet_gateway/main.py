@@ -15,6 +15,7 @@ import uvloop
 
 from camfleet_gateway.apps import internal_app, viewer_app
 from camfleet_gateway.auth import TokensFileError
+from camfleet_gateway.directory import BackendError
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.servers import ListenError, Server, listen, port_of, quiet_library_logs, server_for
 from camfleet_gateway.settings import GatewaySettings
@@ -64,6 +65,9 @@ async def _serve(settings: GatewaySettings, internal: socket.socket, viewer: soc
         await gateway.start()
     except OSError as error:
         logger.error("the state folder cannot be used: %s", error)
+        return 2
+    except BackendError as error:
+        logger.error("%s", error)
         return 2
     servers = (
         (server_for(internal_app(gateway), max_message_bytes=MAX_WORKER_MESSAGE_BYTES), internal),

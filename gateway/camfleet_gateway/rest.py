@@ -13,7 +13,11 @@ from camfleet_gateway.debug import debug_view
 from camfleet_gateway.directory import (
     CameraExistsError,
     CameraUnknownError,
+    ConflictError,
     DirectoryError,
+    ForbiddenError,
+    InvalidError,
+    NotAllowedError,
     NotAppliedError,
     StorageError,
 )
@@ -39,12 +43,19 @@ from camfleet_protocol.local import Controls
 _STATUS: dict[type[DirectoryError], int] = {
     CameraExistsError: 409,
     CameraUnknownError: 404,
+    ConflictError: 409,
+    ForbiddenError: 403,
+    InvalidError: 422,
+    NotAllowedError: 403,
     NotAppliedError: 504,
     StorageError: 503,
 }
 _REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorView, "description": "No valid token"},
-    403: {"model": ErrorView, "description": "The role does not suffice, or the origin is not allowed"},
+    403: {
+        "model": ErrorView,
+        "description": "The role does not suffice, or the origin, this API or the cluster forbids it",
+    },
 }
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView, "description": "No such camera"}}
 _INVALID: dict[int | str, dict[str, Any]] = {
@@ -52,7 +63,10 @@ _INVALID: dict[int | str, dict[str, Any]] = {
 }
 _CHANGE: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorView, "description": "The name is taken, or the camera cannot be changed here"},
-    503: {"model": ErrorView, "description": "The state folder cannot be read or written"},
+    503: {
+        "model": ErrorView,
+        "description": "The state folder cannot be used, or the Kubernetes API does not answer",
+    },
     504: {"model": ErrorView, "description": "Stored, but not acted upon within three seconds"},
 }
 
@@ -129,7 +143,7 @@ def add_rest(app: FastAPI, gateway: Gateway) -> None:
     )
     async def create_camera(request: Request) -> CameraView:
         """Add a camera; answers once it exists."""
-        camera = await read_camera(request)
+        camera = await read_camera(request, gateway.directory.default_namespace)
         try:
             await gateway.directory.create(camera)
         except DirectoryError as error:

@@ -10,21 +10,19 @@ import asyncio
 import json
 import logging
 import uuid
-from pathlib import Path
 from typing import Any
 
-from camfleet_gateway.auth import Authenticator
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.events import EventLog
-from camfleet_gateway.fencing import Judgement, Verdict, judge, judge_by_hand
+from camfleet_gateway.fencing import Judgement, Verdict, hold
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.limits import TokenBucket
 from camfleet_gateway.pictures import Picture
 from camfleet_gateway.telemetry import Telemetry
 from camfleet_gateway.transport import Link, text_message
+from camfleet_gateway.worker_auth import BadTokenError, Credential, UnverifiedError, WorkerAuthenticator
 from camfleet_protocol.camera import Camera
-from camfleet_protocol.local import WorkerIdentity, verify_worker_token
 from camfleet_protocol.logs import ContextAdapter
 from camfleet_protocol.messages import (
     Accepted,
@@ -63,7 +61,7 @@ class WorkerSession:
     def __init__(self, link: Link, *, clock: Clock, hub: Hub, events: EventLog) -> None:
         self.link = link
         self.id = uuid.uuid4().hex[:12]
-        self.identity: WorkerIdentity | None = None
+        self.credential: Credential
         self.greeting: asyncio.Future[WorkerHello] = link.loop.create_future()
         self.hello: WorkerHello
         self.telemetry = Telemetry(clock)
@@ -94,6 +92,10 @@ class WorkerSession:
             case WorkerHello():
                 if not self.greeting.done():
                     self.hello = message
+                    self.log = ContextAdapter(
+                        logger,
+                        {"camera": message.camera, "attempt": message.attempt, "pod": redact(message.pod)},
+                    )
                     self.greeting.set_result(message)
             case Stats():
                 self.telemetry.update(message)
@@ -188,28 +190,29 @@ class WorkerGate:
         self,
         *,
         hub: Hub,
-        authenticator: Authenticator,
+        authenticator: WorkerAuthenticator,
         events: EventLog,
         clock: Clock,
-        worker_key: Path | None,
         stats_timeout: float,
         hold_seconds: float,
     ) -> None:
         self.sessions: dict[WorkerSession, None] = {}
+        self._current: dict[str, WorkerSession] = {}
+        """The newest session of each camera; one that it has replaced is closed already."""
         self._hub = hub
         self._authenticator = authenticator
         self._events = events
         self._clock = clock
-        self._worker_key = worker_key
         self._stats_timeout = stats_timeout
         self._hold_seconds = hold_seconds
-        self._held: dict[WorkerSession, asyncio.Event] = {}
+        self._held: dict[str, dict[WorkerSession, asyncio.Event]] = {}
+        """By the camera they claim, for each camera that changes wakes only its own."""
         hub.on_tick(self._close_silent)
 
     @property
     def held(self) -> int:
         """How many workers wait to become current."""
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     async def serve(self, link: Link, token: str | None) -> None:
         """Run one connection, accepted and not yet trusted, to its end."""
@@ -226,15 +229,14 @@ class WorkerGate:
 
     def camera_changed(self, camera_id: str, camera: Camera | None) -> None:
         """The directory has changed: whoever waits looks again, whoever is no longer current goes."""
-        for session, event in self._held.items():
-            if session.hello.camera == camera_id:
-                event.set()
-        for session in list(self.sessions):
-            if session.channel is not None and session.channel.id == camera_id and camera is not None:
-                judgement = self._judge(session, camera)
-                if judgement.verdict is Verdict.REFUSE:
-                    session.log.info("sent away: %s", judgement.reason)
-                    session.leave(POLICY, judgement.reason, retry=False)
+        for event in self._held.get(camera_id, {}).values():
+            event.set()
+        session = self._current.get(camera_id)
+        if session is not None and camera is not None:
+            judgement = session.credential.judge(session.hello, camera)
+            if judgement.verdict is Verdict.REFUSE:
+                session.log.info("sent away: %s", judgement.reason)
+                session.leave(POLICY, judgement.reason, retry=False)
 
     def leave_all(self, reason: str) -> None:
         """The gateway stops: tell all workers to come back."""
@@ -242,11 +244,8 @@ class WorkerGate:
             session.leave(NORMAL_GONE, reason, retry=True)
 
     async def _admit(self, session: WorkerSession, token: str | None, closed: asyncio.Future[int]) -> bool:
-        by_hand = self._authenticator.worker(token) is not None
-        if not by_hand:
-            session.identity = self._identity(token)
-            if session.identity is None:
-                return self._refuse(session, POLICY, "bad_token", "the token is not valid")
+        if not await self._authenticate(session, token, closed):
+            return False
         waits: set[asyncio.Future[Any]] = {session.greeting, closed}
         deadline = self._clock.monotonic() + HELLO_SECONDS
         done: set[asyncio.Future[Any]] = set()
@@ -257,34 +256,54 @@ class WorkerGate:
             return False
         if not session.greeting.done():
             return self._refuse(session, POLICY, "no_hello", "no hello came")
-        hello = session.hello
-        session.log = ContextAdapter(
-            logger, {"camera": hello.camera, "attempt": hello.attempt, "pod": redact(hello.pod)}
-        )
-        identity = session.identity
-        if identity is not None and identity.camera != hello.camera:
-            return self._refuse(session, POLICY, "wrong_camera", "the token is for another camera")
         judgement = await self._hold(session, closed)
         if closed.done():
             return False
         if judgement.verdict is Verdict.REFUSE:
-            return self._refuse(session, POLICY, "fenced", judgement.reason)
+            return self._refuse(session, POLICY, judgement.kind, judgement.reason)
         if judgement.verdict is Verdict.HOLD:
-            return self._refuse(session, TRY_LATER, "not_current", judgement.reason)
+            return self._refuse(session, TRY_LATER, judgement.kind, judgement.reason)
         self._accept(session)
+        return True
+
+    async def _authenticate(
+        self, session: WorkerSession, token: str | None, closed: asyncio.Future[int]
+    ) -> bool:
+        """Find out who it is, however long that takes; false if it is nobody, or has gone meanwhile."""
+        if token is None:
+            return self._refuse(session, POLICY, "bad_token", "a token is needed")
+        asking = asyncio.ensure_future(self._authenticator.authenticate(token))
+        waits: set[asyncio.Future[Any]] = {asking, closed}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if closed.done():
+                return False
+            credential = asking.result()
+        except BadTokenError as error:
+            return self._refuse(session, POLICY, error.kind, str(error))
+        except UnverifiedError as error:
+            return self._refuse(session, TRY_LATER, "unverified", str(error))
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        if credential is None:
+            return self._refuse(session, POLICY, "bad_token", "the token is not valid")
+        session.credential = credential
         return True
 
     async def _hold(self, session: WorkerSession, closed: asyncio.Future[int]) -> Judgement:
         deadline = self._clock.monotonic() + self._hold_seconds
         looked = asyncio.Event()
-        if len(self._held) >= MAX_HELD:
-            return Judgement(Verdict.HOLD, "too many workers are waiting")
-        self._held[session] = looked
+        if self.held >= MAX_HELD:
+            return hold("too many workers are waiting")
+        waiting = self._held.setdefault(session.hello.camera, {})
+        waiting[session] = looked
         try:
             while True:
                 looked.clear()
                 channel = self._hub.channels.get(session.hello.camera)
-                judgement = self._judge(session, channel.camera if channel else None)
+                camera = channel.camera if channel else None
+                judgement = session.credential.judge(session.hello, camera)
                 left = deadline - self._clock.monotonic()
                 if judgement.verdict is not Verdict.HOLD or left <= 0:
                     return judgement
@@ -297,22 +316,9 @@ class WorkerGate:
                 if closed.done():
                     return judgement
         finally:
-            del self._held[session]
-
-    def _judge(self, session: WorkerSession, camera: Camera | None) -> Judgement:
-        if session.identity is None:
-            return judge_by_hand(camera)
-        return judge(session.identity, camera)
-
-    def _identity(self, token: str | None) -> WorkerIdentity | None:
-        if token is None or self._worker_key is None:
-            return None
-        try:
-            key = self._worker_key.read_bytes()
-        except OSError as error:
-            logger.error("the worker key cannot be read: %s", error.strerror)
-            return None
-        return verify_worker_token(key, token)
+            del waiting[session]
+            if not waiting:
+                self._held.pop(session.hello.camera, None)
 
     def _refuse(self, session: WorkerSession, code: int, kind: str, reason: str) -> bool:
         self._hub.refused[kind] += 1
@@ -325,10 +331,11 @@ class WorkerGate:
         session.channel = channel
         session.telemetry.heard_at = self._clock.monotonic()
         self.sessions[session] = None
+        self._current[channel.id] = session
         session.send(Accepted(version=VERSION, session=session.id, id=channel.number))
         before = channel.connect(session)
         if before is not None:
-            same = session.identity is not None or bool(
+            same = not session.credential.by_hand or bool(
                 session.hello.pod and session.hello.pod == before.hello.pod
             )
             # The same process has dialled again: its old socket is dead. Another one must not fight back.
@@ -339,6 +346,8 @@ class WorkerGate:
     def _gone(self, session: WorkerSession) -> None:
         self.sessions.pop(session, None)
         channel = session.channel
+        if channel is not None and self._current.get(channel.id) is session:
+            del self._current[channel.id]
         session.log.info(
             "worker disconnected, session %s, code %s, %d pictures taken, %d refused",
             session.id,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from camfleet_protocol.camera import DnsLabel
 from camfleet_protocol.logs import LogFormat, LogLevel
 
+_ANY_ADDRESS = "0.0.0.0"
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -18,12 +20,25 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    host: str = Field("127.0.0.1", description="Address on which viewers are served.")
+    host: str = Field(
+        "127.0.0.1", description="Address on which viewers are served; 0.0.0.0 in a pod with a tokens file."
+    )
     port: Port = Field(8080, description="Port on which viewers are served; 0 takes a free one.")
-    internal_host: str = Field("127.0.0.1", description="Address on which workers and Prometheus are served.")
+    internal_host: str = Field(
+        "127.0.0.1", description="Address on which workers and Prometheus are served; 0.0.0.0 in a pod."
+    )
     internal_port: Port = Field(8081, description="Port for workers and Prometheus; 0 takes a free one.")
     state_dir: Path | None = Field(
         None, description="State folder shared with the local runtime; without it cameras live in memory."
+    )
+    kubernetes: bool = Field(
+        False, description="Take cameras and workers' identities from the Kubernetes API."
+    )
+    kubeconfig: Path | None = Field(
+        None, description="How to reach the Kubernetes API; without it as a pod does, by its ServiceAccount."
+    )
+    namespace: tuple[DnsLabel, ...] = Field(
+        (), description="Namespace whose cameras are served, may be repeated; without it all of them."
     )
     tokens_file: Path | None = Field(
         None, description="YAML file with hashed tokens and their roles; without it everybody is admin."
@@ -53,6 +68,28 @@ class GatewaySettings(BaseModel):
     )
     log_level: LogLevel = Field("INFO", description="Least level logged.")
     log_format: LogFormat = Field("text", description="Form of the log lines.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reachable_in_a_pod(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.get("kubernetes") or given.get("kubeconfig") is not None:
+            return given
+        open_to_all = {"internal_host": _ANY_ADDRESS}
+        if given.get("tokens_file") is not None:
+            open_to_all["host"] = _ANY_ADDRESS
+        return open_to_all | given
+
+    @model_validator(mode="after")
+    def _one_source_of_truth(self) -> Self:
+        if self.kubernetes and self.state_dir is not None:
+            raise ValueError(
+                "a state folder (state_dir) and the Kubernetes API (kubernetes) exclude each other"
+            )
+        if not self.kubernetes and (self.kubeconfig is not None or self.namespace):
+            raise ValueError("kubeconfig and namespace go with kubernetes")
+        if len(set(self.namespace)) < len(self.namespace):
+            raise ValueError("a namespace is named twice")
+        return self
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
