@@ -12,6 +12,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any, Self
 
 import httpx
 from tests.testbed.components import find
+from tests.testbed.namespaces import Namespaces
 from tests.testbed.processes import Process, free_port, wait_until
 
 # Users of the token file: name, groups. The tokens are random per run and never leave its folder.
@@ -52,6 +54,8 @@ class ControlPlane:
         host: Address that the API server listens on and is reached by.
         die_with_parent: Whether the processes end when this one does, however it ends.
         api_arguments: More arguments for kube-apiserver, such as `--audit-policy-file=…`.
+        inside: Namespaces for all processes; `host` is then an address there, and this machine reaches the API
+            server by a forwarded port of its loopback.
     """
 
     def __init__(
@@ -61,14 +65,17 @@ class ControlPlane:
         host: str = "127.0.0.1",
         die_with_parent: bool = True,
         api_arguments: Iterable[str] = (),
+        inside: Namespaces | None = None,
     ) -> None:
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="camfleet-testbed-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = host
-        self.port = free_port(host)
+        self.port = free_port(host) if inside is None else 6443
         self.processes: dict[str, Process] = {}
         self.kubeconfig = self.folder / "kubeconfig"
+        self.inside = inside
+        self._front_port: int | None = None
         self._die = die_with_parent
         self._api_arguments = tuple(api_arguments)
         self._client: httpx.Client | None = None
@@ -105,7 +112,8 @@ class ControlPlane:
         )
         self._api_command = (
             f"--etcd-servers={etcd}",
-            f"--bind-address={self.host}",
+            # All addresses, inside: the certificate then holds for localhost as well.
+            f"--bind-address={self.host if self.inside is None else '0.0.0.0'}",
             f"--advertise-address={self.host}",
             f"--secure-port={self.port}",
             f"--cert-dir={self.folder / 'pki'}",
@@ -121,14 +129,18 @@ class ControlPlane:
             "--max-mutating-requests-inflight=1000",
             *self._api_arguments,
         )
+        if self.inside is not None:
+            self._front_port = self.forward("api", f"{self.host}:{self.port}")
         self.start_api_server()
-        self._write_kubeconfig(self.kubeconfig, "admin")
+        self.write_kubeconfig(self.kubeconfig, url=self.url)
 
     def start_api_server(self) -> None:
         """Start the API server (again)."""
         process = self.run("kube-apiserver", *self._api_command)
         certificate = self.folder / "pki" / "apiserver.crt"
         wait_until(certificate.exists, "the API server's certificate", process=process)
+        if self._client is not None:
+            self._client.close()
         self._client = httpx.Client(
             base_url=self.url,
             verify=ssl.create_default_context(cafile=str(certificate)),
@@ -146,19 +158,35 @@ class ControlPlane:
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, name: str, *arguments: str, program: str | None = None) -> Process:
-        """Start a component under `name`; its log is `NAME.log` in the folder."""
+    def run(self, name: str, *arguments: str, program: str | Path | None = None) -> Process:
+        """Start a component, or `program`, under `name`; its log is `NAME.log` in the folder."""
         process = Process(
-            [find(program or name), *arguments], self.folder / f"{name}.log", die_with_parent=self._die
+            [program or find(name), *arguments],
+            self.folder / f"{name}.log",
+            die_with_parent=self._die,
+            inside=self.inside,
         )
         self.processes[name] = process
         return process
+
+    def forward(self, name: str, target: str, *, port: int | None = None) -> int:
+        """Bring `HOST:PORT` of the namespaces to a port of this machine's loopback, and return that."""
+        assert self.inside is not None
+        port = port or free_port()
+        process = Process(
+            [sys.executable, Path(__file__).with_name("forward.py"), self.inside.network, f"{port}={target}"],
+            self.folder / f"forward-{name}.log",
+            die_with_parent=self._die,
+        )
+        self.processes[f"forward-{name}"] = process
+        wait_until(lambda: "listening" in process.tail(), f"the forward to {target}", process=process)
+        return port
 
     # ── More components ─────────────────────────────────────────────────────────────────────────────
 
     def start_controller_manager(self, rates: Rates = DEFAULT_RATES, *arguments: str) -> None:
         """Start the controller-manager: garbage collection, service accounts, node life cycle."""
-        self._write_kubeconfig(self.folder / "controller-manager.kubeconfig", "admin")
+        self.write_kubeconfig(self.folder / "controller-manager.kubeconfig")
         self.run(
             "kube-controller-manager",
             f"--kubeconfig={self.folder / 'controller-manager.kubeconfig'}",
@@ -181,7 +209,7 @@ class ControlPlane:
 
     def start_scheduler(self, rates: Rates = DEFAULT_RATES) -> None:
         """Start the scheduler."""
-        self._write_kubeconfig(self.folder / "scheduler.kubeconfig", "admin")
+        self.write_kubeconfig(self.folder / "scheduler.kubeconfig")
         self.run(
             "kube-scheduler",
             f"--kubeconfig={self.folder / 'scheduler.kubeconfig'}",
@@ -228,6 +256,11 @@ class ControlPlane:
     @property
     def url(self) -> str:
         """Address of the API server."""
+        return self.inner_url if self._front_port is None else f"https://localhost:{self._front_port}"
+
+    @property
+    def inner_url(self) -> str:
+        """Address of the API server for the processes of the testbed."""
         return f"https://{self.host}:{self.port}"
 
     @property
@@ -313,9 +346,31 @@ class ControlPlane:
         self.kubectl("apply", "--server-side", "-f", str(crds))
         for plural in ("cameras", "cameraprofiles"):
             wait_until(
-                lambda plural=plural: self.get(f"/apis/camfleet.io/v1alpha1/{plural}") is not None,
+                # 404 until it is served, 429 while its storage is made ready.
+                lambda plural=plural: self.client.get(f"/apis/camfleet.io/v1alpha1/{plural}").is_success,
                 f"the API to serve {plural}",
             )
+
+    def write_kubeconfig(self, path: Path, *, user: str = "admin", url: str | None = None) -> None:
+        """Write a kubeconfig, for a process of the testbed unless `url` says how else the API is reached."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "testbed",
+                    "cluster": {
+                        "server": url or self.inner_url,
+                        "certificate-authority": str(self.folder / "pki" / "apiserver.crt"),
+                    },
+                }
+            ],
+            "users": [{"name": user, "user": {"token": self._tokens[user]}}],
+            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": user}}],
+            "current-context": "testbed",
+        }
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(config, indent=2))  # JSON is YAML
 
     # ── Private parts ───────────────────────────────────────────────────────────────────────────────
 
@@ -336,26 +391,6 @@ class ControlPlane:
         tokens = self.folder / "tokens.csv"
         tokens.touch(mode=0o600)
         tokens.write_text("\n".join(lines) + "\n")
-
-    def _write_kubeconfig(self, path: Path, user: str) -> None:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": "testbed",
-                    "cluster": {
-                        "server": self.url,
-                        "certificate-authority": str(self.folder / "pki" / "apiserver.crt"),
-                    },
-                }
-            ],
-            "users": [{"name": user, "user": {"token": self._tokens[user]}}],
-            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": user}}],
-            "current-context": "testbed",
-        }
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(config, indent=2))  # JSON is YAML
 
 
 def _checked(answer: httpx.Response) -> dict[str, Any]:
