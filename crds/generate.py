@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from camfleet_protocol.camera import Camera, CameraProfile
 from camfleet_protocol.cluster import CAMERAS, GROUP, PROFILES, VERSION
+from camfleet_protocol.fields import RULES, Rule
 
 MAX_LABEL = 63
 FOLDER = Path(__file__).resolve().parent
@@ -190,6 +191,10 @@ def _structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         del schema["additionalProperties"]  # Kubernetes prunes or refuses unknown fields by itself
     if schema.get("type") == "integer":
         schema["format"] = "int32" if schema.get("maximum", 2**63) < 2**31 else "int64"
+    if schema.get("type") == "number" and (low := schema["minimum"]) % 1:
+        # The API server compares an integer with the bound's whole part only: 0 would pass for 0.1 or more.
+        rule = Rule(f"self >= {low}", f"must be at least {low}")
+        schema[RULES] = [*schema.get(RULES, ()), rule.schema()]
     if schema.get("type") == "array":
         schema.setdefault("x-kubernetes-list-type", "atomic")
     if unknown := schema.keys() - set(_KEPT) - _IGNORED:

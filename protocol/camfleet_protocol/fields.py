@@ -157,6 +157,7 @@ _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+_MAX_QUANTITY = 10**15
 _PARENT_SEGMENT = r"(^|/)\.\.(/|$)"
 
 LABEL_PATTERN = f"^{_LABEL}$"
@@ -227,8 +228,9 @@ DevicePath = Annotated[
 
 
 def _quantity(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value <= MAX_EXACT:
-        return str(value)
+    number = _whole(value)
+    if isinstance(number, int) and not isinstance(number, bool) and number < _MAX_QUANTITY:
+        return str(number)
     return value
 
 
@@ -244,7 +246,7 @@ Quantity = Annotated[
             "maxLength": 32,
             "pattern": _QUANTITY,
             "minimum": 0,
-            "maximum": MAX_EXACT,
+            "maximum": _MAX_QUANTITY - 1,
         }
     ),
 ]
