@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,14 +14,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from camfleet_operator.cluster.metrics import OperatorMetrics
-from camfleet_operator.cluster.probes import Check, ProbeServer, ProbeServerError
+from camfleet_operator.cluster.probes import Check, Probes, ProbesError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
 
 @asynccontextmanager
 async def serving(live: list[Check], ready: list[Check]) -> AsyncIterator[str]:
-    server = ProbeServer("127.0.0.1", 0, live=live, ready=ready, metrics=OperatorMetrics().page)
+    server = Probes("127.0.0.1", 0, live=live, ready=ready, metrics=OperatorMetrics())
     await server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
@@ -75,20 +74,19 @@ async def test_a_loop_that_does_not_turn_does_not_answer() -> None:
 async def test_a_taken_port_is_told_clearly() -> None:
     async with serving([], []) as url:
         port = int(url.rpartition(":")[2])
-        other = ProbeServer("127.0.0.1", port, metrics=bytes)
-        with pytest.raises(ProbeServerError, match=f"127.0.0.1:{port}: Address already in use"):
+        other = Probes("127.0.0.1", port, metrics=OperatorMetrics())
+        with pytest.raises(ProbesError, match=f"127.0.0.1:{port}: Address already in use"):
             await other.start()
 
 
 async def test_metrics_have_exact_names_and_are_documented() -> None:
     metrics = OperatorMetrics()
-    metrics.reconciles.labels("ok").inc()
-    metrics.reconcile_seconds.observe(0.003)
-    metrics.last_resync_timestamp.set(time.time())
-    metrics.count_write("create_pods")
-    metrics.set_verdicts({"Healthy": 3, "Unknown": 0})
-    metrics.moves.labels("WorkerNotConnected").inc()
-    metrics.frozen.labels("fleet").set(0)
+    metrics.reconciled("unchanged", 0.003)
+    metrics.resynced()
+    metrics.wrote("create_pods")
+    metrics.judged({"Healthy": 3, "Unknown": 0})
+    metrics.moved("WorkerNotConnected")
+    metrics.frozen("fleet", False)
     found = {
         (sample.name, *(key for key in sample.labels if key != "le"))
         for family in text_string_to_metric_families(metrics.page().decode())

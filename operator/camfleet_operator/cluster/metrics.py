@@ -22,57 +22,70 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class OperatorMetrics:
-    """One attribute for each metric; docs/metrics.md describes them.
-
-    Attributes:
-        reconciles: By `result`.
-        reconcile_seconds: From the start to the end of one reconcile, waiting for the API included.
-        queue_depth: Cameras that wait to be reconciled.
-        last_resync_timestamp: Unix seconds.
-        api_writes: By `kind`: the verb and the resource, as `create_pods`.
-        verdicts: Cameras by `verdict`.
-        moves: Workers replaced for the sake of health, by `reason`.
-        frozen: By `scope`: 1 where nothing is moved for the moment.
-        leader: 1 if this replica acts.
-    """
+    """One method for whatever is counted; docs/metrics.md describes the names."""
 
     def __init__(self) -> None:
         _no_created_series()  # a second series for each counter, which no query here uses
         self.registry = CollectorRegistry()
         to = self.registry
-        self.reconciles = Counter(
+        self._reconciles = Counter(
             f"{_PREFIX}reconciles", "Reconciles by how they ended.", labelnames=["result"], registry=to
         )
-        self.reconcile_seconds = Histogram(
+        self._reconcile_seconds = Histogram(
             f"{_PREFIX}reconcile_seconds", "Duration of one reconcile.", buckets=_BUCKETS, registry=to
         )
-        self.queue_depth = Gauge(f"{_PREFIX}queue_depth", "Cameras that wait to be reconciled.", registry=to)
-        self.last_resync_timestamp = Gauge(
+        self._queue_depth = Gauge(f"{_PREFIX}queue_depth", "Cameras that wait to be reconciled.", registry=to)
+        self._last_resync_timestamp = Gauge(
             f"{_PREFIX}last_resync_timestamp_seconds", "When everything was listed last.", registry=to
         )
-        self.api_writes = Counter(
+        self._api_writes = Counter(
             f"{_PREFIX}api_writes", "Writes sent to the API server.", labelnames=["kind"], registry=to
         )
-        self.verdicts = Gauge(
+        self._verdicts = Gauge(
             f"{_PREFIX}verdicts", "Cameras by verdict.", labelnames=["verdict"], registry=to
         )
-        self.moves = Counter(
+        self._moves = Counter(
             f"{_PREFIX}moves", "Workers replaced for the sake of health.", labelnames=["reason"], registry=to
         )
-        self.frozen = Gauge(
+        self._frozen = Gauge(
             f"{_PREFIX}frozen", "1 where nothing is moved for the moment.", labelnames=["scope"], registry=to
         )
-        self.leader = Gauge(f"{_PREFIX}leader", "1 if this replica acts.", registry=to)
+        self._leader = Gauge(f"{_PREFIX}leader", "1 if this replica acts.", registry=to)
         ProcessCollector(registry=self.registry)
 
-    def count_write(self, kind: str) -> None:
-        """One more write; fits `Api(on_write=…)`."""
-        self.api_writes.labels(kind).inc()
+    def reconciled(self, result: str, seconds: float) -> None:
+        """One camera was looked at; `result` is one of a fixed set."""
+        self._reconciles.labels(result).inc()
+        self._reconcile_seconds.observe(seconds)
 
-    def set_verdicts(self, counts: Mapping[str, int]) -> None:
-        """Cameras by verdict, all verdicts named."""
+    def queue_depth(self, cameras: int) -> None:
+        """So many cameras wait."""
+        self._queue_depth.set(cameras)
+
+    def resynced(self) -> None:
+        """Everything has been listed, just now."""
+        self._last_resync_timestamp.set_to_current_time()
+
+    def wrote(self, kind: str) -> None:
+        """One more write; `kind` as in `Api(on_write=…)`."""
+        self._api_writes.labels(kind).inc()
+
+    def judged(self, counts: Mapping[str, int]) -> None:
+        """Cameras by verdict, with every verdict named."""
         for verdict, count in counts.items():
-            self.verdicts.labels(verdict).set(count)
+            self._verdicts.labels(verdict).set(count)
+
+    def moved(self, reason: str) -> None:
+        """A worker was replaced for the sake of health."""
+        self._moves.labels(reason).inc()
+
+    def frozen(self, scope: str, is_frozen: bool) -> None:
+        """Nothing is moved in this scope for the moment, or is again."""
+        self._frozen.labels(scope).set(is_frozen)
+
+    def leading(self, leads: bool) -> None:
+        """Whether this replica acts."""
+        self._leader.set(leads)
 
     def page(self) -> bytes:
         """The text that Prometheus reads."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from camfleet_operator.cluster.metrics import CONTENT_TYPE
+from camfleet_operator.cluster.metrics import CONTENT_TYPE, OperatorMetrics
 
 logger = logging.getLogger(__name__)
 
 
-class ProbeServerError(Exception):
+class ProbesError(Exception):
     """The address cannot be listened on; the text says which and why."""
 
 
@@ -44,7 +44,7 @@ class Check:
             return f"the check itself failed: {type(error).__name__}"
 
 
-class ProbeServer:
+class Probes:
     """Serves `/livez`, `/readyz` and `/metrics`.
 
     Args:
@@ -52,7 +52,7 @@ class ProbeServer:
         port: Port; 0 for any, see `port`.
         live: Restarting helps if one of these fails.
         ready: This replica is not to be counted on while one of these fails.
-        metrics: Renders the metrics page.
+        metrics: What `/metrics` shows.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ProbeServer:
         *,
         live: Sequence[Check] = (),
         ready: Sequence[Check] = (),
-        metrics: Callable[[], bytes],
+        metrics: OperatorMetrics,
     ) -> None:
         self._host = host
         self.port = port
@@ -76,7 +76,7 @@ class ProbeServer:
         """Listen.
 
         Raises:
-            ProbeServerError: The address is taken, or not ours.
+            ProbesError: The address is taken, or not ours.
         """
         app = web.Application()
         app.router.add_get("/livez", self._livez)
@@ -90,7 +90,7 @@ class ProbeServer:
             await runner.cleanup()
             where = f"{self._host}:{self.port}"
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ProbeServerError(f"probes cannot listen on {where}: {reason}") from error
+            raise ProbesError(f"probes cannot listen on {where}: {reason}") from error
         self._runner = runner
         self.port = int(runner.addresses[0][1])
 
@@ -107,7 +107,7 @@ class ProbeServer:
         return self._answer("readyz", self._ready)
 
     async def _page(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=self._metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     def _answer(self, probe: str, checks: Sequence[Check]) -> web.Response:
         problems = {check.name: problem for check in checks if (problem := check.run()) is not None}
