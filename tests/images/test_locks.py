@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
 from tests.testbed.images import PROGRAMS, inputs
 
 ROOT = Path(__file__).resolve().parents[2]

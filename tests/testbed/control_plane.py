@@ -54,8 +54,8 @@ class ControlPlane:
         host: Address that the API server listens on and is reached by.
         die_with_parent: Whether the processes end when this one does, however it ends.
         api_arguments: More arguments for kube-apiserver, such as `--audit-policy-file=…`.
-        inside: Namespaces for all processes; `host` is then an address there, and this machine reaches the API
-            server by a forwarded port of its loopback.
+        inside: Namespaces for all processes; `host` is then an address there, and this machine reaches the
+            API server by a forwarded port of its loopback.
     """
 
     def __init__(

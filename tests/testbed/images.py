@@ -124,9 +124,11 @@ def inputs(program: str) -> list[Path]:
     found = [ROOT / ".dockerignore", folder / "Dockerfile", folder / "requirements.lock"]
     for name in _COMMON:
         path = ROOT / name
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts and file.name not in _NOT_COPIED:
-                found.append(file)
+        found += [
+            file
+            for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+            if file.is_file() and "__pycache__" not in file.parts and file.name not in _NOT_COPIED
+        ]
     return found
 
 
@@ -165,6 +167,7 @@ class _Builder:
                 f"--tag={image.reference}",
                 str(ROOT),
             )
+        self._report(f"  built after {time.monotonic() - started:.1f} s")
         partial = image.archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         self._buildah("push", image.reference, f"docker-archive:{partial}:{image.reference}")
@@ -213,7 +216,7 @@ class _Builder:
                 *("unshare", "--mount", "--propagation=private", "buildah"),
                 f"--root={self._folder / 'storage'}",
                 f"--runroot={run}",
-                f"--storage-driver={'overlay' if _overlay_works(self._folder) else 'vfs'}",
+                f"--storage-driver={'overlay' if overlay_works(self._folder) else 'vfs'}",
                 *arguments,
                 check=check,
             )
@@ -259,10 +262,8 @@ def _index_targets() -> list[tuple[str, str, str]]:
     """Site, suite and component of each Debian source of this machine, if it is of the images' release."""
     if shutil.which("apt-get") is None:
         return []
-    text = _run(
-        "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(ORIGIN)", "Created-By: Packages",
-        check=False,
-    )  # fmt: skip
+    columns = "$(SITE) $(RELEASE) $(COMPONENT) $(ORIGIN)"
+    text = _run("apt-get", "indextargets", "--format", columns, "Created-By: Packages", check=False)
     rows = [line.split() for line in text.splitlines()]
     return [
         (row[0], row[1], row[2])
@@ -304,7 +305,7 @@ def _platforms() -> list[str]:
     ]
 
 
-def _overlay_works(folder: Path) -> bool:
+def overlay_works(folder: Path) -> bool:
     """Whether the file system of `folder` can carry an overlay."""
     with tempfile.TemporaryDirectory(prefix=".overlay-", dir=folder) as temporary:
         paths = {name: Path(temporary) / name for name in ("lower", "upper", "work", "merged")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -10,6 +11,8 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from tests.testbed.namespaces import Namespaces
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -36,10 +39,19 @@ class Process:
         *,
         environment: Mapping[str, str] | None = None,
         die_with_parent: bool = True,
+        inside: Namespaces | None = None,
     ) -> None:
         self.name = Path(str(arguments[0])).name
         self.log = log
-        with log.open("ab") as output:
+
+        def before_exec() -> None:
+            if die_with_parent:
+                _die_with_parent()
+            if inside is not None:
+                inside.enter()
+
+        births = contextlib.nullcontext() if inside is None else inside.births()
+        with log.open("ab") as output, births:
             self._child = subprocess.Popen(
                 [str(part) for part in arguments],
                 stdin=subprocess.DEVNULL,
@@ -47,7 +59,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
-                preexec_fn=_die_with_parent if die_with_parent else None,
+                preexec_fn=before_exec,
             )
 
     @property
