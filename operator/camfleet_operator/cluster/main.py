@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 CONCURRENCY = 200
 """Cameras reconciled at once; most of them wait for the write budget, which lets the urgent ones go first."""
 STUCK_SECONDS = 120.0
+RENEW_SHARE, RETRY_SHARE = 10 / 15, 2 / 15
+"""Of the Lease's duration: when a replica that cannot renew stops to act, and how often it tries."""
 DRAIN_SECONDS = 5.0
 
 
@@ -93,6 +95,8 @@ class Operator:
             settings.lease_name,
             settings.identity,
             lease=settings.lease_seconds,
+            renew_deadline=settings.lease_seconds * RENEW_SHARE,
+            retry=settings.lease_seconds * RETRY_SHARE,
             on_change=self._leading,
         )
         self.events = EventRecorder(self.api, self.budget)
@@ -119,7 +123,7 @@ class Operator:
             settings.probe_port,
             live=(Check("queue", self._queue_check), Check("resync", self._resync_check)),
             ready=(Check("listed", self._listed_check),),
-            metrics=self.metrics,
+            metrics=self._metrics_page,
         )
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +197,6 @@ class Operator:
             result = await self.reconciler.reconcile(key)
         finally:
             self.metrics.reconciled(result, time.monotonic() - started)
-            self.metrics.queue_depth(self.queue.depth)
 
     def _again(self, key: str, delay: float) -> None:
         if delay > 0:
@@ -216,6 +219,10 @@ class Operator:
         for key in cameras:
             if self.store.camera(key) is not None:
                 self.queue.add(key)
+
+    def _metrics_page(self) -> bytes:
+        self.metrics.queue_depth(self.queue.depth)
+        return self.metrics.page()
 
     # ── Probes ──────────────────────────────────────────────────────────────────────────────────────
 

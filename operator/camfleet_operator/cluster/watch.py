@@ -20,7 +20,7 @@ from camfleet_operator.cluster.store import Kind, Store
 from camfleet_protocol.cluster import CAMERAS, GROUP, PROFILES, VERSION, WORKER_SELECTOR
 
 _RELOGIN = timedelta(minutes=5)
-_SERVER_TIMEOUT = 300.0
+_SERVER_TIMEOUT = 300
 _PAGE = 500
 
 
