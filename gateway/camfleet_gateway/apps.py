@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI, WebSocket
@@ -42,6 +43,11 @@ def _probes(gateway: Gateway) -> list[Route]:
     return [Route("/livez", live), Route("/readyz", ready)]
 
 
+def _asked(metrics: MetricsPage, request: Request) -> AsyncIterator[bytes]:
+    """The families of `?name[]=…&name[]=…`, or all."""
+    return metrics.chunks(request.query_params.getlist("name[]"))
+
+
 def viewer_app(gateway: Gateway) -> ASGIApp:
     """Everything that people and programs use."""
     app = FastAPI(
@@ -64,7 +70,7 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
 
     async def scrape(request: Request) -> Response:
         may_watch(request)
-        return StreamingResponse(metrics.chunks(), media_type=CONTENT_TYPE)
+        return StreamingResponse(_asked(metrics, request), media_type=CONTENT_TYPE)
 
     async def docs(_: Request) -> Response:
         return HTMLResponse(render_docs(app.openapi()), headers={"Content-Security-Policy": _DOCS_POLICY})
@@ -101,8 +107,8 @@ def internal_app(gateway: Gateway) -> ASGIApp:
         token = bearer_token(websocket.headers.get("authorization")) or subprotocol_token(offered)
         await gateway.workers.serve(link, token)
 
-    async def scrape(_: Request) -> Response:
-        return StreamingResponse(metrics.chunks(), media_type=CONTENT_TYPE)
+    async def scrape(request: Request) -> Response:
+        return StreamingResponse(_asked(metrics, request), media_type=CONTENT_TYPE)
 
     return Starlette(
         routes=[WebSocketRoute("/ws/worker", worker), Route("/metrics", scrape), *_probes(gateway)]

@@ -216,15 +216,31 @@ FAMILIES: tuple[tuple[str, str, str, _Sampler], ...] = (
 )
 
 
-def camera_chunks(channels: Iterable[Channel]) -> Iterator[str]:
-    """The per-camera metrics as pieces of text, each small enough not to delay the event loop."""
+PREFIX = "camfleet_camera_"
+
+
+def family_of(name: str) -> str:
+    """The family of a sample or a family, by its name."""
+    return next((name.removesuffix(end) for end in ("_sum", "_count") if name.endswith(end)), name)
+
+
+def camera_chunks(channels: Iterable[Channel], names: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The per-camera metrics as pieces of text, each small enough not to delay the event loop.
+
+    Args:
+        channels: The cameras.
+        names: Families to give, by their whole names; none for all.
+    """
+    families = [family for family in FAMILIES if not names or f"{PREFIX}{family[0]}" in names]
+    if not families:
+        return
     rows: list[Row] = []
     for channel in channels:
         rows.append(Row(channel))
         if len(rows) % LINES_PER_CHUNK == 0:
             yield ""
-    for suffix, kind, text, sampler in FAMILIES:
-        name = f"camfleet_camera_{suffix}"
+    for suffix, kind, text, sampler in families:
+        name = f"{PREFIX}{suffix}"
         lines = [f"# HELP {name} {text}\n# TYPE {name} {kind}\n"]
         for row in rows:
             for ending, labels, value in sampler(row):
@@ -277,18 +293,39 @@ class GatewayCollector(Collector):
         )
 
 
+class _Only:
+    """A registry with some families of another one."""
+
+    def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        """The families that are asked for."""
+        for metric in self._registry.collect():
+            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            if name in self._names:
+                yield metric
+
+
 class MetricsPage:
-    """Renders all metrics."""
+    """Renders the metrics."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(GatewayCollector(gateway))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The text in pieces, with a turn of the event loop after each."""
-        yield generate_latest(self._registry)
-        for chunk in camera_chunks(list(self._gateway.hub.channels.values())):
+    async def chunks(self, names: Iterable[str] = ()) -> AsyncIterator[bytes]:
+        """The text in pieces, with a turn of the event loop after each.
+
+        Args:
+            names: Families to give, or samples of them; none for all. Unknown ones give nothing.
+        """
+        wanted = frozenset(map(family_of, names))
+        registry = _Only(self._registry, wanted) if wanted else self._registry
+        yield generate_latest(registry)
+        for chunk in camera_chunks(list(self._gateway.hub.channels.values()), wanted):
             if chunk:
                 yield chunk.encode()
             await asyncio.sleep(0)

@@ -15,8 +15,8 @@ from camfleet_protocol.settings import Settings, effective_settings
 
 STALE_SECONDS = 2.0
 
-_TELLING = ("Ready", "Scheduled")
-"""Conditions of the operator that say why there is no worker."""
+_TELLING = ("Scheduled", "Ready", "SourceConnected")
+"""Conditions of the operator that say why there is no worker, the one nearest to the cause first."""
 _SOURCE_REASONS = {
     SourceState.CONNECTING: "Connecting",
     SourceState.BACKOFF: "SourceUnavailable",
@@ -132,9 +132,14 @@ def view_of(facts: Facts, camera: Camera | None, telemetry: Telemetry | None, no
 
 
 def _without_worker(camera: Camera | None) -> View:
-    for condition in camera.status.conditions if camera else ():
-        if condition.type in _TELLING and condition.status is ConditionStatus.FALSE and condition.reason:
+    said = {condition.type: condition for condition in (camera.status.conditions if camera else ())}
+    for kind in _TELLING:
+        condition = said.get(kind)
+        if condition is not None and condition.status is ConditionStatus.FALSE and condition.reason:
             return View(CameraState.OFFLINE, condition.reason, redact(condition.message))
+    scheduled = said.get("Scheduled")
+    if scheduled is not None and scheduled.status is ConditionStatus.UNKNOWN and scheduled.message:
+        return View(CameraState.OFFLINE, scheduled.reason, redact(scheduled.message))
     return View(CameraState.OFFLINE, "NoWorker", "no worker is connected")
 
 

@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 import yaml
 from gateway_clients import FakeWorker
+from gateway_cluster import GATEWAY_RULES, Cluster, ClusterGateway
+from tests.testbed.components import available
+from tests.testbed.control_plane import ControlPlane
 
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
+from support.require import need
 
 ROLES = ("viewer", "operator", "admin", "worker")
 
@@ -100,3 +104,55 @@ def publish(state: StateFolder, gateway: GatewayProcess) -> Callable[[Camera], A
             yield worker
 
     return publishing
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    """An API server with Camfleet's CustomResourceDefinitions."""
+    missing = available(("kube-apiserver", "etcd", "kubectl"))
+    need(missing is None, missing or "the API level")
+    with ControlPlane() as control_plane:
+        control_plane.apply_crds()
+        yield control_plane
+
+
+@pytest.fixture(scope="session")
+def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """Users, operator and kubelet of that API server."""
+    return Cluster(plane, tmp_path_factory.mktemp("cluster"))
+
+
+@pytest.fixture(scope="session")
+def in_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGateway]:
+    """A gateway of all namespaces, with all its rights; shared, so tests use namespaces of their own."""
+    gateway = ClusterGateway(
+        tmp_path_factory.mktemp("gateway"),
+        cluster.kubeconfig(*GATEWAY_RULES),
+        hold_seconds=2.0,
+        stats_timeout_seconds=2.0,
+    )
+    yield gateway
+    gateway.kill()
+    assert "Traceback" not in gateway.log, gateway.log
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> str:
+    """A namespace of the test's own."""
+    return cluster.namespace()
+
+
+@pytest.fixture
+def start_in_cluster(tmp_path: Path) -> Iterator[Callable[..., ClusterGateway]]:
+    """Start gateways of the cluster that end with the test."""
+    running: list[ClusterGateway] = []
+
+    def start_one(kubeconfig: Path, **settings: Any) -> ClusterGateway:
+        gateway = ClusterGateway(tmp_path / f"gateway-{len(running)}", kubeconfig, **settings)
+        running.append(gateway)
+        return gateway
+
+    yield start_one
+    for gateway in running:
+        gateway.kill()
+        assert "Traceback" not in gateway.log, gateway.log
