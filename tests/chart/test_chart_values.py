@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from helm_chart import CHART, VALUES_FILES, Helm, HelmError, Object, decode, find_object
+from pydantic import ValidationError
 
 from camfleet.options import settings_command
 from camfleet_gateway.auth import TokensFile
@@ -253,7 +255,7 @@ BAD = [
     ({"wroker": {}}, "additional properties 'wroker' not allowed"),
     ({"worker.resources.requests.cpu": "lots"}, "at '/worker/resources/requests/cpu'"),
     ({"worker.stream.quality": 101}, "at '/worker/stream/quality': maximum: got 101, want 100"),
-    ({"worker.inference.fps": 0}, "at '/worker/inference/fps': exclusiveMinimum: got 0, want 0"),
+    ({"worker.inference.fps": 0}, "at '/worker/inference/fps': minimum: got 0, want 0.1"),
     ({"worker.image.digest": "latest"}, "at '/worker/image/digest'"),
     ({"worker.site": "North Wing"}, "at '/worker/site'"),
     ({"watchNamespaces": "north"}, "at '/watchNamespaces': got string, want array"),
@@ -280,6 +282,54 @@ def test_wrong_values_are_refused(helm: Helm, values: dict[str, Any], message: s
     with pytest.raises(HelmError) as refused:
         helm.template(values=values)
     assert message in str(refused.value)
+
+
+# Defaults that no operator would start with: one word or number too much, in each block.
+BAD_DEFAULTS: list[tuple[str, Any]] = [
+    ("inference.enabled", "yes"),
+    ("inference.detectors", ["YuNet"]),
+    ("inference.detectors", ["a"] * 9),
+    ("inference.fps", 0.05),
+    ("inference.fps", 121),
+    ("inference.confidence", 1.1),
+    ("inference.backend", "tensorrt"),
+    ("inference.engine", "my_engine"),
+    ("inference.faceRecognition.enabled", 1),
+    ("stream.fps", 0),
+    ("stream.width", -1),
+    ("stream.width", 640.5),
+    ("stream.quality", 0),
+    ("health.stallTimeoutSeconds", 0),
+    ("health.firstFrameTimeoutSeconds", 601),
+    ("health.reassignment", "Always"),
+    ("gpu.mode", "required"),
+    ("gpu.resourceName", "gpu"),
+    ("gpu.count", 0),
+    ("gpu.count", 17),
+    ("resources.requests.cpu", "half"),
+    ("resources.requests.memory", "1GiB"),
+    ("resources.limits", {"not a name": "1"}),
+    ("placement.nodeSelector", {"zone": "a b"}),
+    ("placement.nodeSelector", {"-zone": "a"}),
+    ("placement.tolerations", [{"operator": "Equal"}]),
+    ("placement.tolerations", [{"key": "gpu", "operator": "Exists", "value": "x"}]),
+    ("placement.tolerations", [{"key": "gpu", "tolerationSeconds": 5}]),
+    ("placement.tolerations", [{"key": "gpu", "effect": "NoRun"}]),
+    ("placement.affinity", {"gpuAffinity": {}}),
+    ("placement.priorityClassName", "Very High"),
+    ("site", "North"),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), BAD_DEFAULTS)
+def test_defaults_that_the_operator_refuses_are_refused_by_helm(helm: Helm, path: str, value: Any) -> None:
+    spec: Any = value
+    for part in reversed(path.split(".")):
+        spec = {part: spec}
+    with pytest.raises(ValidationError):
+        CameraProfileSpec.model_validate(spec)
+    with pytest.raises(HelmError, match=re.escape(f"'/worker/{path.replace('.', '/')}")):
+        helm.template(values={f"worker.{path}": value})
 
 
 # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────
