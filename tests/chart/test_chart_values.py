@@ -47,6 +47,17 @@ def test_the_copy_of_the_crds_and_the_table_of_values_are_up_to_date() -> None:
     assert done.returncode == 0, f"run `make chart`:\n{done.stdout}{done.stderr}"
 
 
+def test_crds_are_rendered_as_they_are(helm: Helm) -> None:
+    rendered = [o for o in helm.template() if o["kind"] == "CustomResourceDefinition"]
+    sources = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))]
+    assert {o["metadata"]["name"]: o["spec"] for o in rendered} == {
+        o["metadata"]["name"]: o["spec"] for o in sources
+    }
+    for item in rendered:
+        assert item["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert not [o for o in helm.template(values={"crds.enabled": False}) if "Definition" in o["kind"]]
+
+
 def test_versions_are_the_programs_own() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == __version__

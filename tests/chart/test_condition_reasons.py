@@ -7,6 +7,7 @@ import re
 import pytest
 from helm_chart import CHART
 
+from camfleet_operator.cluster import verdicts
 from camfleet_operator.cluster.scheduling import scheduling_reason
 from camfleet_worker.faults import Fault
 
@@ -42,6 +43,10 @@ def test_reasons_of_the_source() -> None:
     assert {fault.reason for fault in Fault} <= set(DOCUMENTED)
 
 
+def test_reasons_from_the_gateways_figures() -> None:
+    assert set(verdicts._MESSAGES) <= set(DOCUMENTED)
+
+
 def test_reasons_that_the_operator_writes() -> None:
     """Read from its source: the second argument of every Fact."""
     code = "\n".join(
@@ -50,3 +55,5 @@ def test_reasons_that_the_operator_writes() -> None:
     written = set(re.findall(r'\bFact\(\s*[\w.]+,\s*"([A-Z]\w+)"', code))
     assert written, "the operator writes its reasons in another way now: look here"
     assert written <= set(DOCUMENTED)
+    words = set(re.findall(r'"([A-Z]\w+)"', code)) | {fault.reason for fault in Fault}
+    assert set(DOCUMENTED) <= words, "these are documented, and nothing says them"
