@@ -275,18 +275,17 @@ class Api:
         params = {"fieldManager": field_manager, "force": "true"}
         return await self._request("PATCH", path, params=params, body=body, content_type=_APPLY)
 
-    async def apply_status(self, path: str, body: Object, *, field_manager: str) -> None:
-        """Server-side apply of the status of the object at `path`. The answer is not parsed, to save CPU."""
+    async def apply_status(self, path: str, body: Object, *, field_manager: str) -> Object:
+        """Server-side apply of the status of the object at `path`; returns the object's metadata."""
         path = f"{path}/status"
         self._count("apply", path)
-        await self._request(
+        return await self._request(
             "PATCH",
             path,
             params={"fieldManager": field_manager, "force": "true"},
             body=body,
             content_type=_APPLY,
             accept=_METADATA,
-            parse=False,
         )
 
     async def patch_merge(self, path: str, body: Object) -> Object:

@@ -123,7 +123,7 @@ class Operator:
             settings.probe_port,
             live=(Check("queue", self._queue_check), Check("resync", self._resync_check)),
             ready=(Check("listed", self._listed_check),),
-            metrics=self._metrics_page,
+            metrics=self.metrics,
         )
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
@@ -197,6 +197,7 @@ class Operator:
             result = await self.reconciler.reconcile(key)
         finally:
             self.metrics.reconciled(result, time.monotonic() - started)
+            self.metrics.queue_depth(self.queue.depth)
 
     def _again(self, key: str, delay: float) -> None:
         if delay > 0:
@@ -219,10 +220,6 @@ class Operator:
         for key in cameras:
             if self.store.camera(key) is not None:
                 self.queue.add(key)
-
-    def _metrics_page(self) -> bytes:
-        self.metrics.queue_depth(self.queue.depth)
-        return self.metrics.page()
 
     # ── Probes ──────────────────────────────────────────────────────────────────────────────────────
 

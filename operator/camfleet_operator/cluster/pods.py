@@ -107,7 +107,7 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
     terminated = state.get("terminated") or last.get("terminated") or {}
     phase = status.get("phase", "")
     ended = phase in ("Failed", "Succeeded")
-    container = next((c for c in spec.get("containers") or () if c.get("name") == CONTAINER), {})
+    container: Mapping[str, Any] = next((c for c in spec.get("containers") or () if c.get("name") == CONTAINER), {})
     ended_at = _seconds(terminated.get("finishedAt")) if ended else None
     return PodSeen(
         namespace=metadata["namespace"],

@@ -55,20 +55,17 @@ class Watch:
             started: Called when kopf has set itself up, its signal handlers included.
         """
         quiet_kopf()
-        registry = self._registry()
-
-        async def on_startup(**_: Any) -> None:
-            started()
-
-        kopf.on.startup(registry=registry)(on_startup)
-        await kopf.operator(
-            registry=registry,
+        ours = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=self._registry(),
             settings=_settings(),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
             stop_flag=stop,
         )
+        started()
+        await kopf.run_tasks(tasks, ignored=ours)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
