@@ -185,13 +185,15 @@ class ClusterGateway(GatewayProcess):
             return False
         self.viewer_port, self.internal_port = map(int, said[-1])
         try:
-            if httpx.get(f"{self.internal_url}/readyz", timeout=2).status_code != 200:
+            if httpx.get(f"{self.internal_url}/{self.answers}", timeout=2).status_code != 200:
                 return False
         except httpx.HTTPError:
             return False
         self._starts += 1
         return True
 
+    answers = "readyz"
+    """The probe that must be good before the gateway counts as started."""
     _starts = 0
 
     def cameras(self, namespace: str | None = None) -> dict[str, Json]:

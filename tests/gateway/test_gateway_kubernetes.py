@@ -118,8 +118,8 @@ def test_what_a_newer_version_wrote_leaves_the_rest_alone(
         )
         assert "spec.colour: no such field" in gateway.log
         cluster.delete(namespace, "newer")
-        cluster.plane.patch(f"{path}/door", {"spec": {"colour": None, "site": "south"}})
-        gateway.until(f"{namespace}.door", lambda c: c["site"] == "south", "it is understood again")
+        cluster.plane.patch(f"{path}/door", {"spec": {"colour": None, "suspend": True}})
+        gateway.until(f"{namespace}.door", lambda c: c["suspended"], "it is understood again")
     finally:
         cluster.plane.client.patch(
             definitions,
