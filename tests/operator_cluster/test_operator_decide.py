@@ -159,6 +159,18 @@ def test_ready_is_true_only_when_frames_flow() -> None:
     }
 
 
+def test_a_new_operator_does_not_take_back_what_it_does_not_know_yet() -> None:
+    of = settled(camera(), running(), health=HEALTHY)
+    plan = plan_camera(look(of, running(), health=None), NOW + 1000)
+    assert not status_differs(plan.status, of.status)
+
+
+def test_what_was_said_of_another_pod_is_not_said_of_the_next() -> None:
+    of = settled(camera(), running(1), health=HEALTHY)
+    plan = plan_camera(look(of, running(2), health=None), NOW + 1)
+    assert reasons(plan)["Ready"] == ("False", "WorkerStarting")
+
+
 UNHEALTHY = replace(HEALTHY, verdict=Verdict.UNHEALTHY, streaming=False)
 
 

@@ -8,7 +8,7 @@ what changes every second (ages, rates) is a metric.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from camfleet_operator.cluster.pods import PodSeen
@@ -48,6 +48,8 @@ class Situation:
         pod: The newest pod that is alive, if there is one.
         health: What the gateways say of the camera since that pod runs; None if they have not said anything
             yet.
+        before: What was said of this very pod before. It stands as long as the gateways have not been
+            heard, for an operator that has just started knows less than the one before it.
         gpu_resource: The resource that stands for a GPU with this camera.
         on_cpu_instead: Whether it runs on a CPU though it prefers a GPU.
     """
@@ -55,6 +57,7 @@ class Situation:
     blocked: Fact | None = None
     pod: PodSeen | None = None
     health: Health | None = None
+    before: Mapping[str, Fact] = field(default_factory=dict)
     gpu_resource: str = ""
     on_cpu_instead: bool = False
 
@@ -119,6 +122,8 @@ def _streaming(situation: Situation, scheduled: Fact) -> Fact:
     if pod.waiting == "CrashLoopBackOff":
         how = f" with code {pod.exit_code}" if pod.exit_code is not None else ""
         return Fact(_FALSE, "WorkerCrashLoop", f"the worker keeps ending{how}; see its log")
+    if pod.running and health is None and STREAMING in situation.before:
+        return situation.before[STREAMING]
     if not pod.running or health is None:
         return Fact(_FALSE, "WorkerStarting", "the worker is starting")
     if health.verdict is Verdict.UNKNOWN:
@@ -130,7 +135,11 @@ def _streaming(situation: Situation, scheduled: Fact) -> Fact:
 
 def _source(situation: Situation, streaming: Fact) -> Fact:
     health = situation.health
-    if health is not None and situation.pod is not None and situation.pod.running:
+    if situation.pod is not None and situation.pod.running:
+        if health is None:
+            return situation.before.get(SOURCE_CONNECTED) or Fact(
+                _UNKNOWN, streaming.reason, streaming.message
+            )
         if health.source_connected:
             return Fact(_TRUE, "SourceConnected")
         if health.source_connected is False and health.worker_connected:
@@ -142,6 +151,8 @@ def _degraded(situation: Situation, streaming: Fact) -> Fact:
     if streaming.status is not _TRUE:
         return Fact(_UNKNOWN, streaming.reason)
     health = situation.health
+    if health is None and DEGRADED in situation.before:
+        return situation.before[DEGRADED]
     if health is not None and health.verdict is Verdict.UNHEALTHY:
         return Fact(_TRUE, health.reason, health.message)
     if situation.on_cpu_instead:

@@ -186,6 +186,7 @@ def plan_camera(
         blocked=blocked,
         pod=None if delete and current is not None and any(d.uid == current.uid for d in delete) else current,
         health=observed.health,
+        before=_said_of(current, camera.status),
         gpu_resource=shape.gpu_resource if shape is not None else "",
         on_cpu_instead=_on_cpu_instead(shape, current),
     )
@@ -350,6 +351,12 @@ def _worker_status(
             attempt=current.attempt, pod_name=current.name, pod_uid=current.uid, node_name=current.node
         )
     return before.model_copy(update={"node_name": ""})
+
+
+def _said_of(pod: PodSeen | None, status: CameraStatus) -> dict[str, Fact]:
+    if pod is None or status.worker is None or status.worker.pod_uid != pod.uid:
+        return {}
+    return {c.type: Fact(c.status, c.reason, c.message) for c in status.conditions}
 
 
 def _hold(current: PodSeen | None, start: StartPod | None, now: float) -> float:

@@ -31,6 +31,7 @@ from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.signals import Signals
 from camfleet_operator.cluster.store import Store
+from camfleet_operator.cluster.verdicts import Criteria, Health, Verdict
 from camfleet_operator.cluster.watch import Watch
 from camfleet_operator.cluster.writes import WriteBudget
 from camfleet_operator.workqueue import WorkQueue
@@ -63,6 +64,21 @@ def run(settings: OperatorSettings) -> int:
     except (ConnectionConfigError, DefaultsError, ProbesError) as error:
         logger.error("%s", error)
         return 2
+
+
+class NoGateway:
+    """Stands for the gateways where none is configured: of no camera anything is known."""
+
+    _HEALTH = Health(
+        Verdict.UNKNOWN, None, None, None, None, "NoGateway", "no gateway's metrics are configured"
+    )
+
+    def health(self, camera_id: str) -> Health | None:
+        """Unknown."""
+        return self._HEALTH
+
+    def expect(self, camera_id: str) -> None:
+        """Nothing comes."""
 
 
 class Operator:
@@ -101,7 +117,11 @@ class Operator:
         )
         self.events = EventRecorder(self.api, self.budget)
         self.signals = Signals(
-            settings.gateway_metrics, self._health_changed, interval=settings.health_seconds
+            settings.gateway_metrics,
+            self._health_changed,
+            criteria=self._criteria,
+            cameras=self.store.keys,
+            interval=settings.health_seconds,
         )
         self.rollout = Rollout(
             self.queue.add, first=settings.rollout_first, soak=settings.rollout_soak_seconds
@@ -111,7 +131,7 @@ class Operator:
             store=self.store,
             budget=self.budget,
             leading=lambda: self.lease.is_leader and not self._stop.is_set(),
-            health=self.signals,
+            health=self.signals if settings.gateway_metrics else NoGateway(),
             events=self.events,
             rollout=self.rollout,
             again=self._again,
@@ -145,7 +165,7 @@ class Operator:
             for name, part in {
                 "resync": self.resync.run(),
                 "lease": self.lease.run(),
-                "signals": self.signals.run(),
+                **({"signals": self._watch_health()} if self._settings.gateway_metrics else {}),
                 "events": self.events.run(),
                 "reconcile": self.queue.run(self._handle, concurrency=CONCURRENCY),
                 # Last: when kopf ends, it ends every task that was made after it.
@@ -216,7 +236,26 @@ class Operator:
         for key in self.store.keys():
             self.queue.add(key)
 
+    async def _watch_health(self) -> None:
+        await self.resync.first.wait()
+        await self.signals.run()
+
+    def _criteria(self, key: str) -> Criteria:
+        """A camera's timeouts, as its worker has them."""
+        entry = self.store.camera(key)
+        known = entry.camera.status.settings if entry is not None and entry.camera is not None else None
+        usual = Criteria()
+        if known is None:
+            return usual
+        health, inference = known.values.get("health", {}), known.values.get("inference", {})
+        return Criteria(
+            stall=float(health.get("stallTimeoutSeconds", usual.stall)),
+            first_frame=float(health.get("firstFrameTimeoutSeconds", usual.first_frame)),
+            expects_inference=bool(inference.get("enabled", usual.expects_inference)),
+        )
+
     def _health_changed(self, cameras: set[str]) -> None:
+        self.metrics.judged(self.signals.counts())
         for key in cameras:
             if self.store.camera(key) is not None:
                 self.queue.add(key)

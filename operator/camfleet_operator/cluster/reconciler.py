@@ -52,11 +52,8 @@ class HealthSource(Protocol):
     def health(self, camera_id: str) -> Health | None:
         """The latest verdict; None if there has been none."""
 
-    def judged_at(self, camera_id: str) -> float:
-        """Monotonic time of the scrape that the verdict is from; 0 if there has been none."""
-
-    def hurry(self) -> None:
-        """Look more often for a while: some camera is starting."""
+    def expect(self, camera_id: str) -> None:
+        """A new worker of this camera begins: forget what was said of the last one, and look more often."""
 
 
 class Recorder(Protocol):
@@ -76,7 +73,6 @@ class _Record:
     refusal: str = ""
     refused_at: float = 0.0
     running_uid: str = ""
-    running_since: float = 0.0
     shape_for: tuple[Any, ...] = ()
     """The specs of camera and profile that `shape` and `settings` were worked out from."""
     shape: WorkerShape | None = None
@@ -176,24 +172,27 @@ class Reconciler:
             shape=record.shape,
             settings=record.settings,
             pods=pods,
-            health=self._health_of(key, record, pods),
+            health=self._health_of(key, camera, record, pods),
             granted=self._rollout.granted(key),
             failures=record.failures,
             cpu_next=record.cpu_next,
             refusal=record.refusal,
         )
 
-    def _health_of(self, key: str, record: _Record, pods: list[PodSeen]) -> Health | None:
-        """The gateways' word, if it was said after the newest pod began to run: before, it meant another."""
+    def _health_of(self, key: str, camera: Camera, record: _Record, pods: list[PodSeen]) -> Health | None:
+        """The gateways' word on the newest pod; what they said of the one before it does not count."""
         running = max((pod for pod in pods if pod.running), key=lambda pod: pod.attempt, default=None)
         if running is None:
             record.running_uid = ""
             return None
         if record.running_uid != running.uid:
-            record.running_uid, record.running_since = running.uid, self._clock()
-            self._health.hurry()
-        if self._health.judged_at(key) <= record.running_since:
-            return None
+            worker = camera.status.worker
+            known = not record.running_uid and worker is not None and worker.pod_uid == running.uid
+            if not (
+                known and _is_ready(camera.status)
+            ):  # a pod that was well before we started is no new one
+                self._health.expect(key)
+            record.running_uid = running.uid
         return self._health.health(key)
 
     def _plan(self, observed: CameraObserved) -> CameraPlan:
