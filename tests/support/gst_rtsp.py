@@ -1,7 +1,8 @@
 """A real RTSP server; run with the system's Python, which has GStreamer's bindings.
 
-Reads one line of JSON from standard input, `{"port": …, "username": …, "password": …}` (no arguments: a
-password would show in the process list), prints the port once it listens, and ends when standard input does.
+Reads one line of JSON from standard input, `{"port": …, "username": …, "password": …}` and perhaps `host` (no
+arguments: a password would show in the process list), prints the port once it listens, and ends when standard
+input does.
 """
 
 import json
@@ -21,7 +22,7 @@ PIPELINE = (
 options = json.loads(sys.stdin.readline())
 Gst.init(None)
 server = GstRtspServer.RTSPServer()
-server.set_address("127.0.0.1")
+server.set_address(options.get("host", "127.0.0.1"))
 server.set_service(str(options["port"]))
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(PIPELINE)

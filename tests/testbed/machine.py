@@ -19,6 +19,7 @@ from tests.testbed.processes import Process, wait_until
 # The node's address. Nothing routes it out of the network namespace, so it clashes with nobody's network.
 ADDRESS = "10.88.0.1"
 POD_CIDR = "10.88.1.0/24"
+SERVICE_CIDR = "10.96.0.0/16"
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # Paths that programs of a node have built in. Empty and in memory, inside.
@@ -102,15 +103,21 @@ class Machine:
             "ip link set lo up",
             # On the loopback interface, yet not a loopback address, which the kubelet would refuse.
             f"ip address add {ADDRESS}/32 dev lo",
+            # For the node's own connections to Services; kube-proxy's rules then say where they really go.
+            f"ip route add {SERVICE_CIDR} dev lo src {ADDRESS}",
             "echo 1 > /proc/sys/net/ipv4/ip_forward",
         ]
         inside.run("sh", "-c", "\n".join(script))
 
-    def stop(self) -> None:
-        """End whatever runs in it, and remove what is left."""
+    def kill(self) -> None:
+        """End whatever runs in it. Who has started processes in it should await their end before `stop`."""
         if self.holder is not None:
             self.holder.kill()
-            end(self.inside, self.cgroup, self.folder)
+
+    def stop(self) -> None:
+        """End whatever runs in it, and remove what is left."""
+        self.kill()
+        end(self.inside, self.cgroup, self.folder)
 
 
 def end(inside: Namespaces | None, cgroup: str, folder: Path) -> None:

@@ -78,6 +78,10 @@ class Process:
             self._child.send_signal(number)
             self._child.wait(20)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal and go on."""
+        self._child.send_signal(number)
+
     def stop(self, seconds: float = 10) -> None:
         """Ask it to end; end it if it does not."""
         if not self.running:
