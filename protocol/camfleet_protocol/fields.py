@@ -95,12 +95,14 @@ class Form:
         message: What the user reads if it is not so.
         pattern: What must be found in it.
         never: What must not be found in it.
+        only: What must be found in it for this form to apply at all.
         keys: Whether this is about the keys of a map.
     """
 
     message: str
     pattern: str | None = None
     never: str | None = None
+    only: str | None = None
     keys: bool = False
 
     def cel(self, name: str) -> str:
@@ -110,10 +112,13 @@ class Form:
             parts.append(f"{name}.matches(r'{self.pattern}')")
         if self.never is not None:
             parts.append(f"!{name}.matches(r'{self.never}')")
-        return " && ".join(parts)
+        said = " && ".join(parts)
+        return said if self.only is None else f"!{name}.matches(r'{self.only}') || {said}"
 
     def check(self, text: str) -> None:
         """Raise ValueError with the message if the text is not so."""
+        if self.only is not None and not matches(self.only, text):
+            return
         good = self.pattern is None or matches(self.pattern, text)
         if not good or (self.never is not None and matches(self.never, text)):
             raise ValueError(self.message)
@@ -272,6 +277,7 @@ _IPV6 = "|".join(
     ]
 )
 _HOST = rf"([A-Za-z0-9._-]+|\[({_IPV6})\])"
+_WITH_HOST = "^[a-z]+://[^/?#:@][^/?#@]*([/?#]|$)"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
@@ -286,7 +292,7 @@ class Url:
     schemes: tuple[str, ...]
 
     def forms(self) -> tuple[Form, ...]:
-        """What the URL must be like. Where an earlier one is broken, the later ones have little to say."""
+        """What the URL must be like; what is wrong with it is told once."""
         return (
             Form(
                 "the URL has whitespace, control or non-ASCII characters; percent-encode them",
@@ -304,11 +310,13 @@ class Url:
             Form("the URL has no host", never="^[a-z]+://([/?#:]|$)"),
             Form(
                 "the host of the URL is neither a name nor an address",
-                f"^([a-z]+://)?([^/?#]*@|{_HOST}([:/?#]|$)|[/?#:]|$)",
+                f"^[a-z]+://{_HOST}([:/?#]|$)",
+                only=_WITH_HOST,
             ),
             Form(
                 "the port of the URL is not a number from 1 to 65535",
-                rf"^([a-z]+://)?([^/?#]*@|(\[[^\]/?#]*\]|[^:/?#]*)(:{_PORT})?([/?#]|$))",
+                rf"^[a-z]+://(\[[^\]/?#]*\]|[^:/?#]*)(:{_PORT})?([/?#]|$)",
+                only=_WITH_HOST,
             ),
         )
 

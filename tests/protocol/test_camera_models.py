@@ -106,6 +106,29 @@ BAD: dict[str, tuple[Any, list[str]]] = {
         camera("{source: {rtsp: {url: 'rtsp://cam:hunter2/'}}}"),
         ["spec.source.rtsp.url: the port of the URL is not a number from 1 to 65535"],
     ),
+    "host in the brackets of an IPv6 address": (
+        camera("{source: {rtsp: {url: 'rtsp://[10.0.0.5]/'}}}"),
+        ["spec.source.rtsp.url: the host of the URL is neither a name nor an address"],
+    ),
+    "port out of range": (
+        camera("{source: {rtsp: {url: 'rtsp://[::1]:65536/'}}}"),
+        ["spec.source.rtsp.url: the port of the URL is not a number from 1 to 65535"],
+    ),
+    "no scheme": (
+        camera("{source: {rtsp: {url: 10.0.0.5/live}}}"),
+        ["spec.source.rtsp.url: the URL must start with rtsp:// or rtsps://"],
+    ),
+    "up and out": (
+        camera("{source: {file: {path: clips/../../a.mp4}}}"),
+        ["spec.source.file.path: must not go up with '..'"],
+    ),
+    "absolute in a claim": (
+        camera("{source: {file: {path: /a.mp4, claimName: clips}}}"),
+        [
+            "spec.source.file: with claimName the path starts at the root of the claim, "
+            "so it has no '/' in front"
+        ],
+    ),
     "space in URL": (
         camera("{source: {rtsp: {url: 'rtsp://cam/hunter2 a'}}}"),
         [
