@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from camfleet_operator.cluster.compact import compact
 from camfleet_operator.cluster.pods import PodSeen, read_pod
 from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, InvalidObjectError, parse_object
 
@@ -140,6 +141,7 @@ class Store:
             return
         if (at := int(version) if version.isdigit() else 0) > known.version:
             self._known[Kind.CAMERA][key] = _Known(uid, at)
+            compact(status)
             camera = entry.camera.model_copy(update={"status": status})
             self._cameras[key] = replace(entry, camera=camera)
 
@@ -269,6 +271,7 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
         assert isinstance(camera, Camera)
     except InvalidObjectError as error:
         return CameraEntry(**facts, camera=None, problem="; ".join(error.problems)[:500])
+    compact(camera)
     return CameraEntry(**facts, camera=camera)
 
 
