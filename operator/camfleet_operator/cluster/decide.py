@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 
 from camfleet_operator.backoff import RestartPolicy
 from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts
@@ -27,6 +28,7 @@ from camfleet_operator.plan import (
 from camfleet_protocol.camera import (
     Camera,
     CameraStatus,
+    Condition,
     ConditionStatus,
     GpuMode,
     SettingsStatus,
@@ -35,6 +37,8 @@ from camfleet_protocol.camera import (
 from camfleet_protocol.cluster import pod_name
 from camfleet_protocol.settings import Settings
 
+_CONDITION_FACTS = attrgetter(*(Condition.model_fields.keys() - {"last_transition_time"}))
+_STATUS_PARTS = attrgetter(*(CameraStatus.model_fields.keys() - {"conditions"}))
 UNSEEN_SECONDS = 15.0
 """For so long a new pod about which the scheduler has said nothing is not worth a status write of its own."""
 
@@ -222,13 +226,10 @@ def status_differs(wanted: CameraStatus, seen: CameraStatus) -> bool:
     return _timeless(wanted) != _timeless(seen)
 
 
-def _timeless(status: CameraStatus) -> CameraStatus:
-    conditions = sorted(status.conditions, key=lambda condition: condition.type)
-    return status.model_copy(
-        update={
-            "conditions": tuple(c.model_copy(update={"last_transition_time": None}) for c in conditions),
-        }
-    )
+def _timeless(status: CameraStatus) -> tuple[object, ...]:
+    """All of a status but those times, to be compared. Without copies: every reconcile comes by here."""
+    conditions = sorted((c.type, _CONDITION_FACTS(c)) for c in status.conditions)
+    return (conditions, *_STATUS_PARTS(status))
 
 
 def _spent_attempt(worker: WorkerStatus) -> int:
