@@ -40,12 +40,12 @@ CAMERA: Object = {
 class Fleet:
     """The release `camfleet`, its programs run here instead of in pods."""
 
-    def __init__(self, cluster: ControlPlane, helm: Helm, folder: Path) -> None:
+    def __init__(self, cluster: ControlPlane, helm: Helm, folder: Path, *values: str) -> None:
         self.cluster = cluster
         self.folder = folder
         self.audit = folder / "audit.log"
         live = Helm(helm.program, cluster.kubeconfig)
-        live("install", "camfleet", CHART, "-n", "camfleet", "--create-namespace")
+        live("install", "camfleet", CHART, "-n", "camfleet", "--create-namespace", *values)
         manifest = live("get", "manifest", "camfleet", "-n", "camfleet")
         self.objects = [document for document in yaml.safe_load_all(manifest) if document]
         self.viewers, self.internal = free_port(), free_port()
@@ -101,15 +101,17 @@ class Fleet:
         return file
 
 
-@pytest.fixture
-def fleet(helm: Helm, tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(params=[(), ("--set=watchNamespaces={default}",)], ids=["all namespaces", "one namespace"])
+def fleet(request: pytest.FixtureRequest, helm: Helm, tmp_path: Path) -> Iterator[Fleet]:
     (tmp_path / "policy.json").write_text(json.dumps(AUDIT_POLICY))
     audit = [f"--audit-policy-file={tmp_path / 'policy.json'}", f"--audit-log-path={tmp_path / 'audit.log'}"]
     with ControlPlane(api_arguments=audit) as plane:
+        made = Fleet(plane, helm, tmp_path, *request.param)
+        # After the CRDs: a garbage collector that runs already learns of new kinds every 30 s only.
         plane.start_controller_manager()
         plane.start_scheduler()
         plane.start_kwok()
-        yield Fleet(plane, helm, tmp_path)
+        yield made
 
 
 def test_rights_and_arguments_are_enough_and_none_is_idle(fleet: Fleet) -> None:
