@@ -108,5 +108,6 @@ def validate(folder: Path) -> None:
     content = CameraFolder(folder).read()
     for problem in content.problems:
         click.echo(str(problem), err=True)
-    click.echo(f"{len(content.cameras)} cameras, {len(content.profiles)} profiles")
+    others = f"; {content.foreign} objects of other kinds left alone" if content.foreign else ""
+    click.echo(f"{len(content.cameras)} cameras, {len(content.profiles)} profiles{others}")
     click.get_current_context().exit(1 if content.problems else 0)

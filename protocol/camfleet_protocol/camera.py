@@ -176,9 +176,9 @@ class ResourcesSpec(Spec):
     """Compute resources of the worker's container, as in a pod."""
 
     requests: _ResourceMap | None = None
-    """What a node must have free for the worker, such as cpu: 500m and memory: 512Mi."""
+    """What a node must have free for the worker. Unset: cpu 250m and memory 256Mi."""
     limits: _ResourceMap | None = None
-    """What the worker may use at most. The GPU belongs into gpu, not here."""
+    """What the worker may use at most; the GPU belongs into gpu, not here. Unset: memory 1Gi."""
 
 
 _EXISTS = "has(self.operator) && self.operator == 'Exists'"

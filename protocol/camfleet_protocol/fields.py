@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 RULES = "x-kubernetes-validations"
 """Key of a schema's CEL rules."""
 
+MAX_LABEL = 63
 MAX_INT32 = 2**31 - 1
 MAX_EXACT = 2**53
 """The largest integer that every reader of JSON keeps exactly."""
@@ -170,7 +171,7 @@ LABEL_MESSAGE = (
     "must be a DNS label: at most 63 lower-case letters, digits and '-', with a letter or digit at both ends"
 )
 
-DnsLabel = Annotated[str, Field(min_length=1, max_length=63), Form(LABEL_MESSAGE, LABEL_PATTERN)]
+DnsLabel = Annotated[str, Field(min_length=1, max_length=MAX_LABEL), Form(LABEL_MESSAGE, LABEL_PATTERN)]
 DnsSubdomain = Annotated[
     str,
     Field(min_length=1, max_length=253),

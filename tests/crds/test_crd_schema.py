@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from crds.generate import DEFINITIONS, FOLDER, Definition
+from crds.generate import DEFINITIONS, FOLDER, Definition, files
 
+from camfleet_operator.cluster.podspec import _DEFAULT_RESOURCES
 from camfleet_protocol.camera import Camera, CameraProfile
 from camfleet_protocol.settings import Settings
 
@@ -42,11 +43,9 @@ ALL = [
 
 
 def test_the_files_are_up_to_date() -> None:
-    assert {item.path.name: item.path.read_text() for item in DEFINITIONS} == {
-        path.name: path.read_text() for path in FOLDER.glob("*.yaml")
-    }
-    for item in DEFINITIONS:
-        assert item.path.read_text() == item.text(), "run python crds/generate.py"
+    assert {item.path for item in DEFINITIONS} == set(FOLDER.glob("*.yaml"))
+    for path, text in files().items():
+        assert path.read_text() == text, "run python -m crds.generate"
 
 
 @pytest.mark.parametrize(("path", "schema"), ALL)
@@ -100,6 +99,13 @@ def test_descriptions_tell_the_defaults_in_effect() -> None:
             assert yaml.safe_load(unset.group(1)) == wanted, path
             checked += 1
     assert checked >= 12
+
+
+def test_descriptions_tell_the_resources_in_effect() -> None:
+    schema = dict(nodes(schema_of(DEFINITIONS[0])))
+    for name, values in _DEFAULT_RESOURCES.items():
+        said = " and ".join(f"{resource} {amount}" for resource, amount in values.items())
+        assert f"Unset: {said}." in schema[f".spec.resources.{name}"]["description"]
 
 
 def test_a_profile_has_every_field_that_a_camera_may_inherit() -> None:

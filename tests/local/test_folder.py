@@ -72,6 +72,20 @@ def test_broken_yaml_does_not_quote_the_file(tmp_path: Path) -> None:
     assert "sesame" not in str(problem)
 
 
+def test_kubernetes_objects_beside_a_camera_are_left_alone(tmp_path: Path) -> None:
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n---\n"
+    (tmp_path / "cam.yaml").write_text(secret + GOOD)
+    content = CameraFolder(tmp_path).read()
+    assert (list(content.cameras), content.problems, content.foreign) == (["default.door"], (), 1)
+
+
+@pytest.mark.parametrize("version", ["v1", "camflet.io/v1alpha1", "camfleet.io/v9"])
+def test_a_camera_of_a_wrong_api_version_is_a_mistake(tmp_path: Path, version: str) -> None:
+    (tmp_path / "cam.yaml").write_text(GOOD.replace("camfleet.io/v1alpha1", version))
+    (problem,) = CameraFolder(tmp_path).read().problems
+    assert "apiVersion" in problem.message
+
+
 def test_a_broken_edit_keeps_the_camera_that_runs(tmp_path: Path) -> None:
     path = tmp_path / "cam.yaml"
     path.write_text(GOOD)

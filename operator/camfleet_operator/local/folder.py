@@ -1,7 +1,8 @@
 """Cameras and profiles from the YAML files of a folder.
 
 A document that is wrong is refused as an API server would refuse it: the problem is told with file and line
-or field, the object it would have replaced stays as it was, and everything else is taken.
+or field, the object it would have replaced stays as it was, and everything else is taken. Objects of
+Kubernetes' own that stand in the same file, such as a Secret, are left alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import yaml
 
 from camfleet_operator.local.secrets import SECRETS_FOLDER
 from camfleet_protocol.camera import Camera, CameraProfile, InvalidObjectError, parse_object
+from camfleet_protocol.cluster import GROUP
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class FileContent:
     refused: tuple[str, ...] = ()
     """`Kind/id` of the objects that were named but not acceptable, and `*` if that cannot be known."""
     problems: tuple[Problem, ...] = ()
+    foreign: int = 0
+    """How many objects are none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class FolderContent:
     cameras: Mapping[str, Camera] = field(default_factory=dict)
     profiles: Mapping[str, CameraProfile] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    foreign: int = 0
+    """How many objects are none of ours."""
 
 
 class CameraFolder:
@@ -130,7 +136,8 @@ class CameraFolder:
                     )
                 else:
                     target[item.id] = item  # type: ignore[assignment]
-        return FolderContent(cameras, profiles, tuple(problems))
+        foreign = sum(content.foreign for content in self._files.values())
+        return FolderContent(cameras, profiles, tuple(problems), foreign)
 
 
 class _RefusedError(Exception):
@@ -155,7 +162,8 @@ def _parse(name: str, digest: str, documents: list[object], before: FileContent 
     objects: list[Object] = []
     refused: list[str] = []
     problems: list[Problem] = []
-    for document in documents:
+    ours = [document for document in documents if not _is_foreign(document)]
+    for document in ours:
         try:
             objects.append(parse_object(document))
         except InvalidObjectError as error:
@@ -168,7 +176,19 @@ def _parse(name: str, digest: str, documents: list[object], before: FileContent 
             for old in before.objects
             if f"{old.kind}/{old.id}" in refused and f"{old.kind}/{old.id}" not in present
         )
-    return FileContent(digest, tuple(objects), tuple(refused), tuple(problems))
+    return FileContent(
+        digest, tuple(objects), tuple(refused), tuple(problems), foreign=len(documents) - len(ours)
+    )
+
+
+def _is_foreign(document: object) -> bool:
+    """Whether this is an object of another API. A Camera with a wrong apiVersion is a mistake instead."""
+    if not isinstance(document, Mapping):
+        return False
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if not isinstance(version, str) or not isinstance(kind, str):
+        return False
+    return kind not in ("Camera", "CameraProfile") and version.partition("/")[0] != GROUP
 
 
 def _key_of(document: object) -> str:
