@@ -152,6 +152,14 @@ def test_rights_and_arguments_are_enough_and_none_is_idle(fleet: Fleet) -> None:
         keep(fleet.start_worker(running_pods(fleet, pods)[0]))
         wait_until(lambda: reason(fleet, "hello") == "Streaming", "the camera to stream", seconds=60)
 
+        # What needs another pod is told in an Event.
+        fleet.cluster.patch(f"{CAMERAS}/hello", {"spec": {"source": {"testPattern": {"fps": 5}}}})
+        events = "/api/v1/namespaces/default/events"
+        wait_until(
+            lambda: "WorkerReplaced" in {event["reason"] for event in fleet.cluster.items(events)},
+            "an Event about the replacement",
+        )
+
         # What people do on the page: change, stop, add, remove.
         viewer = httpx.Client(
             base_url=f"http://127.0.0.1:{fleet.viewers}",
