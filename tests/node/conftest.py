@@ -1,6 +1,6 @@
 """One cluster for all tests of the node level, with the working tree's images on its node.
 
-`cluster.plane` is its control plane (`kubectl`, `get`, `post`, …), `cluster.images` what is on its node. Further:
+`cluster.plane` is its control plane (`kubectl`, `get`, `post`, …), `cluster.images` what is on its node, and
 `cluster.install(values)`, `cluster.load_media(path, namespace=…)`, `cluster.run_rtsp_server(user, password)`,
 `cluster.forward_service(namespace, name, port)`, `cluster.node.set_capacity("nvidia.com/gpu", 4)`.
 """
@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from tests.testbed.cluster import Cluster, missing
 
 from support.require import need
-from tests.testbed.cluster import Cluster, missing
 
 
 @pytest.fixture(scope="session")

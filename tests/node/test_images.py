@@ -1,11 +1,10 @@
-"""The images: each program starts under a read-only root as the user 10001, and has nothing that it does not need."""
+"""The images: each program starts as the user 10001 under a read-only root, and has no more than it needs."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-
 from restricted import pod, run
 from tests.testbed.cluster import Cluster
 from tests.testbed.images import PROGRAMS

@@ -13,12 +13,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
 from restricted import pod, run, start
-from support.rtsp_server import rtsp_available
-from support.require import need, sample
 from tests.testbed.cluster import Cluster
 from tests.testbed.processes import wait_until
+
+from support.require import need
+from support.rtsp_server import rtsp_available
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
 
@@ -54,10 +54,10 @@ def test_a_pod_asks_the_api_server_by_name_with_its_own_token(cluster: Cluster, 
 
 def test_a_pod_reaches_another_through_a_service_by_name(cluster: Cluster, namespace: str) -> None:
     start(cluster, namespace, python("web", cluster, SERVE))
+    service = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8000}]}
     cluster.plane.post(
-        f"/api/v1/namespaces/{namespace}/services",
-        {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8000}]}},
-    )  # fmt: skip
+        f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": "web"}, "spec": service}
+    )
     ask = f"""
 import time, urllib.error, urllib.request
 for _ in range(100):
@@ -103,7 +103,9 @@ print(len(found))
 
 
 def test_logs_and_exec(cluster: Cluster, namespace: str) -> None:
-    start(cluster, namespace, python("echo", cluster, "print('here', flush=True); import time; time.sleep(600)"))
+    start(
+        cluster, namespace, python("echo", cluster, "print('here', flush=True); import time; time.sleep(600)")
+    )
     kubectl = cluster.plane.kubectl
     wait_until(lambda: kubectl("logs", f"--namespace={namespace}", "echo") == "here\n", "the log")
     assert kubectl("exec", f"--namespace={namespace}", "echo", "--", "id", "-u") == "10001\n"
@@ -122,11 +124,13 @@ def test_fake_gpus_are_counted(cluster: Cluster, namespace: str) -> None:
         return phases == ["Pending", "Running"]
 
     wait_until(counted, "one pod to get the GPU")
-    waiting = next(i for i in cluster.plane.items(pods) if i["status"]["phase"] == "Pending")
+    waiting = next(
+        i["metadata"]["name"] for i in cluster.plane.items(pods) if i["status"]["phase"] == "Pending"
+    )
     wait_until(
-        lambda: "Insufficient camfleet.io/test-gpu" in json.dumps(cluster.plane.get(f"{pods}/{waiting['metadata']['name']}")),
+        lambda: "Insufficient camfleet.io/test-gpu" in json.dumps(cluster.plane.get(f"{pods}/{waiting}")),
         "the scheduler's word",
-    )  # fmt: skip
+    )
 
 
 def test_media_are_mounted_from_a_claim(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
@@ -146,7 +150,11 @@ def test_a_pod_sees_an_rtsp_camera_with_a_password(cluster: Cluster, namespace: 
     need(rtsp_available(), "GStreamer's RTSP server")
     with cluster.run_rtsp_server("viewer", "p@ss/w:rd") as camera:
         url = camera.url.replace("rtsp://", "rtsp://viewer:p%40ss%2Fw%3Ard@")
-        look = f"import av; c = av.open({url!r}, options={{'rtsp_transport': 'tcp'}}, timeout=(10, 10)); print(next(c.decode(video=0)).width)"
+        look = f"""
+import av
+camera = av.open({url!r}, options={{"rtsp_transport": "tcp"}}, timeout=(10, 10))
+print(next(camera.decode(video=0)).width)
+"""
         manifest = pod("eye", cluster.images["worker"].reference, "-c", look, command=("python3",))
         assert run(cluster, namespace, manifest).strip() == "320"
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from tests.testbed import images, machine
 from tests.testbed.components import NODE_LEVEL, available, find
-from tests.testbed.control_plane import ControlPlane
+from tests.testbed.control_plane import DEFAULT_RATES, ControlPlane
 from tests.testbed.images import Image, Report
 from tests.testbed.machine import ADDRESS, Machine
 from tests.testbed.node import Node
@@ -89,30 +89,30 @@ class Cluster:
         """Build what is missing, start everything, and load the images; takes minutes the first time only."""
         for name in NODE_LEVEL:
             find(name)
-        with ThreadPoolExecutor(1, thread_name_prefix="images") as background:
-            built = background.submit(images.build, report=self._report)
-            self._start_components()
-            self.images = built.result()
-        started = time.monotonic()
-        self._report("Loading the images into the node …")
-        with ThreadPoolExecutor(2, thread_name_prefix="import") as pool:
-            list(pool.map(self.node.import_image, (image.archive for image in self.images.values())))
-        self._report(f"  {time.monotonic() - started:.1f} s")
-
-    def _start_components(self) -> None:
-        started = time.monotonic()
-        self._report("Starting control plane and node …")
         inside = self.machine.start()
         self.plane = ControlPlane(
             self.folder / "plane", host=ADDRESS, die_with_parent=self._die, inside=inside
         )
         self.node = Node(self.machine, self.plane)
-        self.plane.start()
-        self.node.start_runtime()
-        self.plane.start_controller_manager()
-        self.plane.start_scheduler()
-        self.node.start()
-        self._report(f"  {time.monotonic() - started:.1f} s")
+        # Only the builds: a process dies with the thread that has started it.
+        with ThreadPoolExecutor(1, thread_name_prefix="images") as background:
+            built = background.submit(images.build, report=self._report)
+            with self._told("Control plane"):
+                self.plane.start()
+                # A static volume's claim is bound at the next look at it, by default after 15 s.
+                self.plane.start_controller_manager(DEFAULT_RATES, "--pvclaimbinder-sync-period=1s")
+                self.plane.start_scheduler()
+            self.images = built.result()
+        with self._told("Images on the node"):
+            self.node.start_runtime(self.images.values())
+        with self._told("Node"):
+            self.node.start()
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._report(f"{what}: {time.monotonic() - started:.1f} s")
 
     def stop(self) -> None:
         """End everything, and remove the folder."""
@@ -136,7 +136,11 @@ class Cluster:
     # ── For tests ───────────────────────────────────────────────────────────────────────────────────
 
     def install(
-        self, values: Mapping[str, Any] | None = None, *, release: str = "camfleet", namespace: str = "camfleet"
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        release: str = "camfleet",
+        namespace: str = "camfleet",
     ) -> None:
         """Install or upgrade the working tree's chart with the working tree's images, and wait for it.
 
@@ -171,7 +175,7 @@ class Cluster:
         return done.stdout
 
     def troubles(self) -> str:
-        """Pods that do not run, and the last Events: what one wants to read when something did not come up."""
+        """The pods and the last Events: what one wants to read when something did not come up."""
         pods = self.plane.kubectl("get", "pods", "--all-namespaces", "--output=wide", check=False)
         events = self.plane.kubectl(
             "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp", check=False

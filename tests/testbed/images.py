@@ -49,7 +49,7 @@ _NOT_COPIED = {"Dockerfile", "requirements.lock"}
 # What a Debian image leaves out to be "slim".
 _SLIM = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian")
 _SLIM_CLEAN = ("var/cache/apt", "var/lib/apt/lists", "var/log", "var/cache/debconf", "var/cache/ldconfig")
-_KEEP_ARCHIVES = 6  # of each program
+_KEEP_ARCHIVES = 3  # of each program
 
 Report = Callable[[str], None]
 
@@ -167,7 +167,6 @@ class _Builder:
                 f"--tag={image.reference}",
                 str(ROOT),
             )
-        self._report(f"  built after {time.monotonic() - started:.1f} s")
         partial = image.archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         self._buildah("push", image.reference, f"docker-archive:{partial}:{image.reference}")

@@ -7,24 +7,18 @@ the machine. `kubectl logs`, `exec` and `port-forward` work.
 from __future__ import annotations
 
 import json
-import platform
-import shutil
-import subprocess
-import tarfile
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.testbed.components import find
 from tests.testbed.control_plane import ControlPlane
-from tests.testbed.images import overlay_works
-from tests.testbed.machine import ADDRESS, POD_CIDR, Machine, plugins
+from tests.testbed.images import Image
+from tests.testbed.machine import ADDRESS, POD_CIDR, Machine
 from tests.testbed.processes import wait_until
+from tests.testbed.runtime import SOCKET, Runtime
 
 NAME = "camfleet-node"
 DOMAIN = "cluster.local"
-PAUSE_IMAGE = "camfleet.io/testbed/pause:1"
-_SOCKET = "/run/containerd/containerd.sock"  # in the node's own /run
 
 
 class Node:
@@ -40,23 +34,14 @@ class Node:
         """Its name in the cluster."""
         return NAME
 
-    def start_runtime(self) -> None:
-        """Start containerd; needs no control plane."""
-        self.folder.mkdir(exist_ok=True)
-        configuration = self.folder / "containerd.toml"
-        configuration.write_text(self._containerd_configuration())
+    def start_runtime(self, images: Iterable[Image]) -> None:
+        """Load images and start containerd; needs no control plane."""
         network = self.folder / "cni"
-        network.mkdir(exist_ok=True)
+        network.mkdir(parents=True, exist_ok=True)
         (network / "10-testbed.conflist").write_text(json.dumps(self._network(), indent=2))
-        process = self._plane.run(
-            "containerd", f"--config={configuration}", program=shutil.which("containerd")
-        )
-        wait_until(self._runtime_answers, "containerd", process=process)
-        self._import_pause()
-
-    def import_image(self, archive: Path) -> None:
-        """Load an image into the node."""
-        self._ctr("images", "import", str(archive))
+        assert self._machine.inside is not None
+        self.runtime = Runtime(self.folder, self._machine.inside, self._plane)
+        self.runtime.start(images)
 
     def start(self) -> None:
         """Join the cluster: name server, kubelet, kube-proxy; wait until the node is ready."""
@@ -140,49 +125,6 @@ class Node:
         found: dict[str, str] = node["status"]["allocatable"]
         return found
 
-    def _ctr(self, *arguments: str) -> str:
-        return self.run("ctr", f"--address={_SOCKET}", "--namespace=k8s.io", *arguments)
-
-    def _runtime_answers(self) -> bool:
-        try:
-            self._ctr("version")
-        except RuntimeError:
-            return False
-        return True
-
-    def _import_pause(self) -> None:
-        """The sandbox's image: one static program, put into an archive as `docker save` would."""
-        archive = self.folder / "pause.tar"
-        _save_static(find("pause"), PAUSE_IMAGE, archive)
-        self.import_image(archive)
-
-    def _containerd_configuration(self) -> str:
-        snapshotter = "overlayfs" if overlay_works(self.folder) else "native"
-        return f"""version = 2
-root = "{self.folder / "containerd"}"
-state = "/run/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-                    "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper",
-                    "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
-[grpc]
-  address = "{_SOCKET}"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "/run/containerd-opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE_IMAGE}"
-  # Without CAP_SYS_RESOURCE runc could not lower the score.
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{plugins()}"
-    conf_dir = "{self.folder / "cni"}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
-"""
-
     def _network(self) -> dict[str, Any]:
         # Point to point rather than a bridge: each packet of a pod is routed, so kube-proxy sees the answers
         # of Services as well, whether the kernel filters bridges or not.
@@ -213,7 +155,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             "cgroupRoot": f"/{self._machine.cgroup}",
             "clusterDNS": [ADDRESS],
             "clusterDomain": DOMAIN,
-            "containerRuntimeEndpoint": f"unix://{_SOCKET}",
+            "containerRuntimeEndpoint": f"unix://{SOCKET}",
             "enforceNodeAllocatable": [],
             "failSwapOn": False,
             "resolvConf": str(resolver),
@@ -230,28 +172,3 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             "serializeImagePulls": False,
             "shutdownGracePeriod": "0s",
         }
-
-
-def _save_static(program: Path, reference: str, archive: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
-        folder = Path(temporary)
-        layer = folder / "layer.tar"
-        with tarfile.open(layer, "w") as tar:
-            tar.add(program, arcname="pause")
-        digest = subprocess.run(["sha256sum", str(layer)], capture_output=True, text=True, check=True).stdout[
-            :64
-        ]
-        configuration = {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                platform.machine(), platform.machine()
-            ),
-            "os": "linux",
-            "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        }
-        (folder / "config.json").write_text(json.dumps(configuration))
-        manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-        with tarfile.open(archive, "w") as tar:
-            for name in ("manifest.json", "config.json", "layer.tar"):
-                tar.add(folder / name, arcname=name)
