@@ -216,7 +216,7 @@ class Channel:
 
     def look(self, now: float) -> View:
         """The camera's state now."""
-        return view_of(self.facts, self.camera, self.publisher.telemetry if self.publisher else None, now)
+        return view_of(self.facts, self.publisher.telemetry if self.publisher else None, now)
 
     def info(self, now: float) -> CameraInfo:
         """The camera as viewers see it."""

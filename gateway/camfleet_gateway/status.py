@@ -27,6 +27,18 @@ _SOURCE_REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """State, reason for programs, message for people."""
+
+    state: CameraState
+    reason: str = ""
+    message: str = ""
+
+
+NO_WORKER = View(CameraState.OFFLINE, "NoWorker", "no worker is connected")
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What does not change while a camera runs: derived once from its object or from the worker's hello."""
 
@@ -40,6 +52,8 @@ class Facts:
     ai_enabled: bool
     site: str
     profile: str
+    without_worker: View
+    """How it is while no worker is connected."""
 
 
 def facts_of(camera: Camera) -> Facts:
@@ -63,6 +77,7 @@ def facts_of(camera: Camera) -> Facts:
         ai_enabled=settings.inference.enabled,
         site=settings.site or "",
         profile=camera.spec.profile_ref.name if camera.spec.profile_ref else "",
+        without_worker=_without_worker(camera),
     )
 
 
@@ -82,6 +97,7 @@ def facts_by_hand(camera_id: str, hello: WorkerHello | None) -> Facts:
         ai_enabled=bool(settings and settings.inference.enabled),
         site=(settings.site or "") if settings else "",
         profile="",
+        without_worker=NO_WORKER,
     )
 
 
@@ -93,28 +109,18 @@ def _said(values: dict[str, Any]) -> Settings | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """State, reason for programs, message for people."""
-
-    state: CameraState
-    reason: str = ""
-    message: str = ""
-
-
-def view_of(facts: Facts, camera: Camera | None, telemetry: Telemetry | None, now: float) -> View:
+def view_of(facts: Facts, telemetry: Telemetry | None, now: float) -> View:
     """Decide the state of a camera.
 
     Args:
         facts: Its facts.
-        camera: Its object, or None for an ad-hoc camera.
         telemetry: That of its connected worker, or None if none is connected.
         now: Monotonic seconds.
     """
     if facts.suspended:
         return View(CameraState.SUSPENDED, "Suspended", "paused by a user")
     if telemetry is None:
-        return _without_worker(camera)
+        return facts.without_worker
     age = telemetry.age(now)
     stats = telemetry.stats
     if age is None:
@@ -131,8 +137,9 @@ def view_of(facts: Facts, camera: Camera | None, telemetry: Telemetry | None, no
     return View(CameraState.LIVE)
 
 
-def _without_worker(camera: Camera | None) -> View:
-    said = {condition.type: condition for condition in (camera.status.conditions if camera else ())}
+def _without_worker(camera: Camera) -> View:
+    """What the operator's conditions say about it."""
+    said = {condition.type: condition for condition in camera.status.conditions}
     for kind in _TELLING:
         condition = said.get(kind)
         if condition is not None and condition.status is ConditionStatus.FALSE and condition.reason:
@@ -140,7 +147,7 @@ def _without_worker(camera: Camera | None) -> View:
     scheduled = said.get("Scheduled")
     if scheduled is not None and scheduled.status is ConditionStatus.UNKNOWN and scheduled.message:
         return View(CameraState.OFFLINE, scheduled.reason, redact(scheduled.message))
-    return View(CameraState.OFFLINE, "NoWorker", "no worker is connected")
+    return NO_WORKER
 
 
 def _reason(telemetry: Telemetry) -> str:

@@ -1,4 +1,4 @@
-"""The Kubernetes API goes away, comes back, forgets, falls silent. Needs the API level, a plane of its own."""
+"""The Kubernetes API goes away, comes back, forgets, falls silent. Needs the API level."""
 
 from __future__ import annotations
 

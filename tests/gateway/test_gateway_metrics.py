@@ -107,6 +107,33 @@ def test_without_a_worker_there_is_a_zero_and_no_leftovers() -> None:
     assert found[("camfleet_camera_worker_connected", labels)] == 0
 
 
+def test_only_the_families_asked_for() -> None:
+    names = frozenset({"camfleet_camera_viewers", "camfleet_camera_inference_seconds", "camfleet_unknown"})
+    found = samples("".join(camera_chunks([channel("door", FULL)], names)))
+    assert {name for name, _ in found} == {
+        "camfleet_camera_viewers", "camfleet_camera_inference_seconds_sum",
+        "camfleet_camera_inference_seconds_count",
+    }  # fmt: skip
+    assert not list(camera_chunks([channel("door", FULL)], frozenset({"camfleet_unknown"})))
+
+
+async def test_a_scrape_of_some_families(gateway: GatewayProcess, door: Camera, publish: Any) -> None:
+    asked = [
+        "camfleet_gateway_time_seconds", "camfleet_gateway_frames_sent_total",
+        "camfleet_camera_worker_connected", "camfleet_camera_inference_seconds_sum", "camfleet_nothing",
+    ]  # fmt: skip
+    async with publish(door), httpx.AsyncClient(timeout=15) as http:
+        for url in (gateway.internal_url, gateway.viewer_url):
+            answer = await http.get(f"{url}/metrics", params=[("name[]", name) for name in asked])
+            assert {name for name, _ in samples(answer.text)} <= {
+                *asked, "camfleet_camera_inference_seconds_count",
+            }  # fmt: skip
+            assert samples(answer.text).keys() >= {(asked[0], frozenset())}
+            assert 'camfleet_camera_worker_connected{namespace="default",camera="door"} 1' in answer.text
+        none = await http.get(f"{gateway.internal_url}/metrics", params={"name[]": "camfleet_nothing"})
+        assert none.status_code == 200 and not samples(none.text)
+
+
 def test_label_values_are_escaped() -> None:
     assert escape('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
 
