@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -75,7 +75,9 @@ class _Record:
     running_uid: str = ""
     shape_for: tuple[Any, ...] = ()
     """The specs of camera and profile that `shape` and `settings` were worked out from."""
+    profile: CameraProfile | None = None
     shape: WorkerShape | None = None
+    """Without the pod's specs: they weigh more than all the rest, and are needed only when a pod is made."""
     settings: Settings | None = None
 
 
@@ -154,13 +156,14 @@ class Reconciler:
     def _resolve(self, record: _Record, camera: Camera, profile: CameraProfile | None) -> None:
         """Work out shape and settings, unless they are known for this very camera and profile."""
         known = (camera.spec, profile.spec if profile is not None else None)
-        if record.shape_for == known:
+        before, record.shape_for, record.profile = record.shape_for, known, profile
+        if before == known:
             return
-        record.shape_for = known
         if camera.spec.profile_ref is not None and profile is None:
             record.shape = record.settings = None
             return
-        record.shape = shape_worker(camera, profile, self._defaults, self._settings)
+        shape = shape_worker(camera, profile, self._defaults, self._settings)
+        record.shape = replace(shape, specs={})
         record.settings = effective_settings(camera, profile, self._defaults)
 
     def _observed(
@@ -221,7 +224,7 @@ class Reconciler:
         if plan.start is not None:
             if self._refused_lately(record):
                 self._again(key, REFUSED_SECONDS)
-            elif await self._start(key, entry, camera, record, observed, plan, plan.start):
+            elif await self._start(key, entry, camera, record, plan, plan.start):
                 return "created"
         if plan.hold_status > 0:
             self._again(key, plan.hold_status)
@@ -270,18 +273,19 @@ class Reconciler:
         entry: CameraEntry,
         camera: Camera,
         record: _Record,
-        observed: CameraObserved,
         plan: CameraPlan,
         start: StartPod,
     ) -> bool:
-        assert observed.shape is not None and plan.settings is not None
+        assert plan.settings is not None
         if not await self._previous_is_gone(entry, camera):
             self._again(key, GONE_SECONDS)
             return False
         if start.attempt > 1 and status_differs(plan.status, camera.status):
             await self._write_status(entry, plan.status)
+        # From the same camera and profile as the plan's; there may be newer ones by now.
+        shape = shape_worker(camera, record.profile, self._defaults, self._settings)
         body = build_pod(
-            camera, entry.uid, observed.shape, start.variant, attempt=start.attempt, settings=plan.settings
+            camera, entry.uid, shape, start.variant, attempt=start.attempt, settings=plan.settings
         )
         try:
             async with self._writing(Priority.CREATE):
