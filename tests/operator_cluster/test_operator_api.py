@@ -49,9 +49,15 @@ async def test_objects_come_and_go(api: Api, namespace: str) -> None:
     pods = f"/api/v1/namespaces/{namespace}/pods"
     assert await api.get(f"{pods}/one") is None
     made = await api.create(pods, pod("one"))
-    slim = await api.create(pods, pod("two"), metadata_only=True)
+    trap = {"x": 'a,"managedFields":[b'}
+    slim = await api.create(pods, pod("two", annotations=trap), metadata_only=True)
     assert slim["metadata"]["uid"]
     assert "spec" not in slim
+    assert slim["metadata"]["annotations"] == trap
+    assert (
+        slim["metadata"]["resourceVersion"]
+        == (await api.get(f"{pods}/two") or {})["metadata"]["resourceVersion"]
+    )
     with pytest.raises(AlreadyExists):
         await api.create(pods, pod("one"))
 

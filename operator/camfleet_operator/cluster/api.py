@@ -330,7 +330,7 @@ class Api:
         if status < 400 and not parse:
             return {}
         try:
-            answer = json.loads(raw) if raw else {}
+            answer = (_read_metadata(raw) if accept == _METADATA else json.loads(raw)) if raw else {}
         except ValueError:
             answer = {"message": raw[:MAX_MESSAGE].decode(errors="replace")}
             if status < 400:
@@ -377,6 +377,20 @@ def resource_of(path: str) -> str:
     if rest[0] == "namespaces" and len(rest) > 2:
         rest = rest[2:]
     return f"{rest[0]}_{rest[2]}" if len(rest) > 2 else rest[0]
+
+
+def _read_metadata(raw: bytes) -> Any:
+    """Parse an answer to `_METADATA` without `managedFields`, the last and by far the largest of its fields.
+
+    Inside a JSON string the quotes would be escaped, so what is looked for cannot be a label's value.
+    """
+    head, found, _ = raw.partition(b',"managedFields":')
+    if found:
+        try:
+            return json.loads(head + b"}}")
+        except ValueError:  # another order than every API server's so far
+            pass
+    return json.loads(raw)
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
