@@ -1,0 +1,102 @@
+"""A metrics page such as a gateway's, whose content a test decides."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+_FAMILIES = (
+    "worker_connected",
+    "source_connected",
+    "last_frame_timestamp_seconds",
+    "last_inference_timestamp_seconds",
+    "source_errors_total",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the page says of one camera."""
+
+    worker: bool = True
+    source: bool = True
+    frames: bool = True
+    error: str = ""
+
+
+class GatewayPage:
+    """Serves the page on loopback; `default` is said of each of `cameras` that has no word of its own."""
+
+    def __init__(self) -> None:
+        self.default: Said | None = Said()
+        self.cameras: set[str] = set()
+        self.said: dict[str, Said] = {}
+        self._errors: dict[str, int] = {}
+        page = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = page.text().encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self._server.server_port}/metrics"
+
+    def say(self, camera: str, **facts: object) -> None:
+        """Say something else of one camera."""
+        self.said[camera] = replace(self.said.get(camera, Said()), **facts)  # type: ignore[arg-type]
+
+    def text(self) -> str:
+        """The page now, by family as a gateway writes it."""
+        now = time.time()
+        camera, families = "camfleet_camera_", {}
+        for family in _FAMILIES:
+            families[family] = [f"# HELP {camera}{family} …", f"# TYPE {camera}{family} gauge"]
+        for name in sorted(self.cameras | self.said.keys()):
+            if (said := self.said.get(name, self.default)) is None:
+                continue
+            for family, extra, value in self._samples(name, said, now):
+                labels = 'namespace="{}",camera="{}"'.format(*name.split(".", 1))
+                families[family].append(f"{camera}{family}{{{labels}{extra}}} {value}")
+        clock = ["# TYPE camfleet_gateway_time_seconds gauge", f"camfleet_gateway_time_seconds {now}"]
+        return "\n".join([*clock, *(line for lines in families.values() for line in lines)]) + "\n"
+
+    def _samples(self, name: str, said: Said, now: float) -> Iterator[tuple[str, str, float]]:
+        yield "worker_connected", "", int(said.worker)
+        if not said.worker:
+            return
+        yield "source_connected", "", int(said.source)
+        age = 0.1 if said.frames else 100.0
+        yield "last_frame_timestamp_seconds", "", now - age
+        yield "last_inference_timestamp_seconds", "", now - age
+        if said.error:
+            self._errors[name] = self._errors.get(name, 0) + 1
+            yield "source_errors_total", f',reason="{said.error}"', self._errors[name]
