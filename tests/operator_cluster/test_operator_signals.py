@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from camfleet_operator.cluster import signals as signals_module
+from camfleet_operator.cluster import verdicts as verdicts_module
 from camfleet_operator.cluster.scrape import FAMILIES
 from camfleet_operator.cluster.signals import Signals
 from camfleet_operator.cluster.verdicts import Criteria, Health, Verdict
@@ -232,8 +233,9 @@ async def test_hurry_shortens_the_wait_that_is_under_way() -> None:
 
 
 @pytest.mark.e2e
-async def test_a_real_gateway_and_worker(tmp_path: Path) -> None:
-    """Healthy once pictures flow, WorkerNotConnected once the worker is killed, Unknown without a gateway."""
+async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Healthy once pictures flow, and the right reason for each way in which they do not."""
+    monkeypatch.setattr(verdicts_module, "UNKNOWN_AFTER_SECONDS", 3.0)
     state = StateFolder(tmp_path / "state")
     gateway = await asyncio.to_thread(GatewayProcess, state)
     verdicts = asyncio.Queue[Health]()
@@ -279,7 +281,24 @@ async def test_a_real_gateway_and_worker(tmp_path: Path) -> None:
             await worker.wait()
             lost = await until("WorkerNotConnected", 15)
             assert (lost.verdict, lost.worker_connected) == (Verdict.UNHEALTHY, False)
+
+        with socket.socket() as nobody:  # bound and not listening: refused
+            nobody.bind(("127.0.0.1", 0))
+            signals.expect("default.door")
+            async with worker_process(
+                tmp_path / "refused",
+                camera="default.door",
+                gateway_url=gateway.internal_url,
+                token=worker_token(state, camera),
+                attempt=1,
+                source=f"rtsp://127.0.0.1:{nobody.getsockname()[1]}/x",
+            ):
+                refused = await until("SourceRefused", 30)
+                assert (refused.worker_connected, refused.source_connected) == (True, False)
+
+        await asyncio.to_thread(gateway.kill)
+        assert (await until("GatewayUnreachable", 40)).verdict is Verdict.UNKNOWN
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.to_thread(gateway.stop)
+        await asyncio.to_thread(gateway.kill)
