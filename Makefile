@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench chart lock clean
+.PHONY: help demo test lint format bench crds chart lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Benchmarks; results and machine go into bench/README.md by hand
 	@for b in bench/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+crds: $(READY) ## Write the CRDs and docs/reference.md anew from the models
+	@$(BIN)/python -m crds.generate
 
 chart: $(READY) ## Bring the chart's copy of the CRDs and its table of values up to date
 	@$(BIN)/python charts/refresh.py
