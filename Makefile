@@ -9,10 +9,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench crds chart lock clean
+.PHONY: help demo cluster cluster-down images test lint format bench crds chart lock clean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Camfleet needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (set PYTHON=…)" if sys.version_info < (3, 11) else 0)'
@@ -25,6 +25,15 @@ $(READY): pyproject.toml requirements.lock
 
 demo: $(READY) ## Cameras, faces and the page on this machine; CAMFLEET_PORT=8080
 	@exec $(BIN)/camfleet demo --dir demo
+
+cluster: $(READY) ## A Kubernetes cluster with Camfleet: kind with Docker, else processes (root)
+	@$(BIN)/python -m tests.testbed up
+
+cluster-down: $(READY) ## Away with that cluster
+	@$(BIN)/python -m tests.testbed down
+
+images: $(READY) ## Build the three images without Docker, into the cache folder (root)
+	@$(BIN)/python -m tests.testbed.images
 
 test: $(READY) ## All tests that this machine can run; CAMFLEET_REQUIRE=all makes skips failures
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

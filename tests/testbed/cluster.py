@@ -30,6 +30,7 @@ from tests.testbed.processes import wait_until
 
 ROOT = images.ROOT
 CHART = ROOT / "charts" / "camfleet"
+RECORD = "cluster.json"
 _SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings
 _RTSP_SERVER = ROOT / "tests" / "support" / "gst_rtsp.py"
 
@@ -90,6 +91,7 @@ class Cluster:
         for name in NODE_LEVEL:
             find(name)
         inside = self.machine.start()
+        self.save_record()
         self.plane = ControlPlane(
             self.folder / "plane", host=ADDRESS, die_with_parent=self._die, inside=inside
         )
@@ -122,16 +124,17 @@ class Cluster:
         self.machine.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def record(self) -> dict[str, Any]:
-        """What `end` needs to end a cluster that another process has started."""
+    def save_record(self) -> None:
+        """Write down, in the folder, what `end` needs to end the cluster from another process."""
         assert self.machine.holder is not None and self.machine.inside is not None
         pids = {"machine": self.machine.holder.pid, "holder": self.machine.inside.holder}
-        pids |= {n: p.pid for n, p in self.plane.processes.items() if n.startswith("forward-")}
-        return {
+        if hasattr(self, "plane"):
+            pids |= {n: p.pid for n, p in self.plane.processes.items() if n.startswith("forward-")}
+        record = {
             "cgroup": self.machine.cgroup,
-            "folder": str(self.folder),
             "processes": {name: [pid, started_at(pid)] for name, pid in pids.items()},
         }
+        (self.folder / RECORD).write_text(json.dumps(record))
 
     # ── For tests ───────────────────────────────────────────────────────────────────────────────────
 
@@ -149,7 +152,7 @@ class Cluster:
             release: Name of the release.
             namespace: Its namespace, made if need be.
         """
-        own = {program: {"image": image_values(image.reference)} for program, image in self.images.items()}
+        own = chart_values({program: image.reference for program, image in self.images.items()})
         file = self.folder / f"{release}-values.json"
         file.write_text(json.dumps(_merged(own, values or {})))
         self.helm(
@@ -258,16 +261,25 @@ class Cluster:
         )
 
 
-def end(record: Mapping[str, Any]) -> None:
-    """End a cluster by its `Cluster.record`, and remove what is left of it."""
+def running(folder: Path) -> bool:
+    """Whether the cluster of this folder runs."""
+    if not (folder / RECORD).exists():
+        return False
+    pid, started = json.loads((folder / RECORD).read_text())["processes"]["machine"]
+    return started_at(pid) == started
+
+
+def end(folder: Path) -> None:
+    """End the cluster of this folder, whoever has started it, and remove what is left of it."""
+    record = json.loads((folder / RECORD).read_text())
     processes: dict[str, list[int]] = record["processes"]
     for pid, started in processes.values():
         if started_at(pid) == started:
             os.kill(pid, signal.SIGKILL)
     for name, (pid, started) in processes.items():
         wait_until(lambda p=pid, s=started: started_at(p) != s, f"the end of {name}", seconds=30)
-    machine.end(None, record["cgroup"], Path(record["folder"]))
-    shutil.rmtree(record["folder"])
+    machine.end(None, record["cgroup"], folder)
+    shutil.rmtree(folder)
 
 
 def started_at(pid: int) -> int:
@@ -280,10 +292,13 @@ def started_at(pid: int) -> int:
     return 0 if fields[0] == "Z" else int(fields[19])
 
 
-def image_values(reference: str) -> dict[str, str]:
-    """The chart's values for an image that no registry has."""
-    repository, _, tag = reference.rpartition(":")
-    return {"repository": repository, "tag": tag, "pullPolicy": "Never"}
+def chart_values(references: Mapping[str, str]) -> dict[str, Any]:
+    """The chart's values for images that no registry has, by program."""
+    parts = {program: reference.rpartition(":") for program, reference in references.items()}
+    return {
+        program: {"image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}}
+        for program, (repository, _, tag) in parts.items()
+    }
 
 
 def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

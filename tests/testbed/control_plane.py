@@ -72,6 +72,8 @@ class ControlPlane:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.host = host
         self.port = free_port(host) if inside is None else 6443
+        self.etcd = ""
+        """Address of etcd."""
         self.processes: dict[str, Process] = {}
         self.kubeconfig = self.folder / "kubeconfig"
         self.inside = inside
@@ -100,7 +102,7 @@ class ControlPlane:
         """Start etcd and the API server, and wait until it answers."""
         self._make_secrets()
         etcd_port, peer_port = free_port(), free_port()
-        etcd = f"http://127.0.0.1:{etcd_port}"
+        self.etcd = etcd = f"http://127.0.0.1:{etcd_port}"
         self.run(
             "etcd",
             f"--data-dir={self.folder / 'etcd'}",

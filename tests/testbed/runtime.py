@@ -63,9 +63,13 @@ class Runtime:
         wanted = {PAUSE_IMAGE: pause, **{image.reference: image.archive for image in images}}
         # Without the kubelet's interface at first: that would remember the containers of the node before.
         self._run(_CRI, *_LEFT_OUT)
-        self._forget(set(wanted))
+        for container in self.ctr("containers", "ls", "--quiet").split():
+            self.ctr("containers", "rm", container)
         for reference, archive in wanted.items():
             self._load(reference, archive)
+        # Last, for then the layers that old and new images share are still here.
+        for reference in set(self.ctr("images", "ls", "--quiet").split()) - set(wanted):
+            self.ctr("images", "rm", reference)
         self._plane.processes["containerd"].stop()
         self._run(*_LEFT_OUT)
 
@@ -87,13 +91,6 @@ class Runtime:
         except RuntimeError:
             return False
         return True
-
-    def _forget(self, wanted: set[str]) -> None:
-        for container in self.ctr("containers", "ls", "--quiet").split():
-            self.ctr("containers", "rm", container)
-        for reference in self.ctr("images", "ls", "--quiet").split():
-            if reference not in wanted:
-                self.ctr("images", "rm", "--sync", reference)
 
     def _load(self, reference: str, archive: Path) -> None:
         if reference in self.ctr("images", "ls", "--quiet").split():
