@@ -10,6 +10,7 @@ from camfleet_gateway.auth import Authenticator, Tickets
 from camfleet_gateway.backend import backend_for
 from camfleet_gateway.clock import Clock, RunningTime
 from camfleet_gateway.events import EventLog
+from camfleet_gateway.garbage import Garbage
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.identity import Identity
 from camfleet_gateway.lag import LagMeter
@@ -82,6 +83,7 @@ class Gateway:
         self._tasks = [
             start_task(self.hub.run(), name="hub-ticker", failed=self.failed.set),
             start_task(self.lag.run(), name="lag-meter", failed=self.failed.set),
+            start_task(Garbage().run(), name="garbage", failed=self.failed.set),
         ]
 
     async def stop(self) -> None:

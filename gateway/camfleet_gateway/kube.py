@@ -6,6 +6,7 @@ this module takes most of a second, so only a gateway in a cluster does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -94,12 +95,12 @@ class Kube:
             raise KubeConfigError(f"the API server cannot be addressed by {where}: {error}") from None
         before, self._rest, self._configuration = self._rest, rest, configuration
         if before is not None:
-            await before.close()
+            await _close(before)
 
     async def close(self) -> None:
         """End all connections."""
         if self._rest is not None:
-            await self._rest.close()
+            await _close(self._rest)
             self._rest = None
 
     async def call(
@@ -170,6 +171,11 @@ class Kube:
         except (aiohttp.ClientError, ConfigException, OSError) as error:
             text = str(error) or type(error).__name__
             raise KubeUnreachableError(text, untrusted=isinstance(error, aiohttp.ClientSSLError)) from None
+
+
+async def _close(rest: RESTClientObject) -> None:
+    await rest.close()
+    await asyncio.sleep(0)  # its transports close in the loop's next turn
 
 
 def _decode(content: bytes) -> Json:

@@ -14,6 +14,8 @@ import random
 import time
 from typing import Protocol
 
+import aiohttp
+
 from camfleet_gateway.kube import Json, Kube, KubeConfigError, KubeError, KubeUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -135,7 +137,7 @@ class KubeWatch:
         try:
             async with self._kube.lines(self._path, query, idle_seconds=self._idle_seconds) as lines:
                 self._recovered()
-                while line := await lines.readline():
+                while line := await _line(lines):
                     version = self._event(line)
                     self._version = version  # if the connection breaks, we go on from here
                     await self._breathe()
@@ -143,28 +145,27 @@ class KubeWatch:
             if error.status == _GONE:
                 raise _ExpiredError from None
             raise
-        except ValueError:  # a line beyond all bounds
-            raise KubeUnreachableError("unusable answer to a watch") from None
         return version
 
     def _event(self, line: bytes) -> str:
+        """Pass an event on; returns its version."""
         try:
             event = json.loads(line)
-            kind, document = event["type"], event["object"]
-            if kind == "ERROR":
-                code = int(document.get("code") or 500)
-                if code == _GONE:
-                    raise _ExpiredError
-                raise KubeError(code, str(document.get("reason", "")), str(document.get("message", "")))
-            metadata = document["metadata"]
-            seen = str(metadata["resourceVersion"])
-            if kind == "DELETED":
-                self._consumer.gone(metadata.get("namespace", ""), metadata["name"])
-            elif kind != "BOOKMARK":
-                self._consumer.seen(document)
+            kind, document = event["type"], dict(event["object"])
+            if kind != "ERROR":
+                metadata = document["metadata"]
+                seen = str(metadata["resourceVersion"])
+                namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
         except (ValueError, KeyError, TypeError) as error:
             # Half a line at the end of a broken connection, or something between us and the API server.
             raise KubeUnreachableError(f"unusable answer to a watch: {type(error).__name__}") from None
+        match kind:
+            case "ERROR":
+                raise _told_error(document)
+            case "DELETED":
+                self._consumer.gone(namespace, name)
+            case "ADDED" | "MODIFIED":
+                self._consumer.seen(document)
         return seen
 
     async def _breathe(self) -> None:
@@ -190,6 +191,23 @@ class KubeWatch:
         if self._told:
             logger.info("following %s again", self._what)
         self._told = ""
+
+
+async def _line(lines: aiohttp.StreamReader) -> bytes:
+    try:
+        return await lines.readline()
+    except ValueError:
+        raise KubeUnreachableError("a line of a watch is beyond all bounds") from None
+
+
+def _told_error(status: Json) -> Exception:
+    """What an ERROR event tells: a Status object."""
+    code = status.get("code")
+    if code == _GONE:
+        return _ExpiredError()
+    return KubeError(
+        code if isinstance(code, int) else 500, str(status.get("reason", "")), str(status.get("message", ""))
+    )
 
 
 def _delay(failures: int) -> float:

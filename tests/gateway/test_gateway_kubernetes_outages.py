@@ -250,3 +250,29 @@ async def test_five_hundred_cameras(own: Cluster, start_in_cluster: Callable[...
         await eventually(seen, "every status is seen")
         await send("DELETE", path, {})
         await eventually(lambda: not gateway.cameras(namespace), "all are gone", within=30)
+
+
+async def test_in_a_pod_the_service_accounts_token_is_read_again(
+    own: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet replaces the token in place; one that has become bad is noticed at once."""
+    namespace = own.namespace()
+    own.camera(namespace, "door")
+    config = json.loads(own.kubeconfig(*GATEWAY_RULES).read_text())
+    token = tmp_path / "token"
+    token.write_text("not-yet-a-token")
+    certificate = config["clusters"][0]["cluster"]["certificate-authority"]
+    loader = "kubernetes.aio.config.incluster_config"
+    monkeypatch.setattr(f"{loader}.SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(f"{loader}.SERVICE_CERT_FILENAME", certificate)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(own.plane.port))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    directory = KubernetesDirectory(Kube(), (namespace,))
+    await directory.start(lambda: None)
+    try:
+        assert not directory.ready
+        token.write_text(config["users"][0]["user"]["token"])
+        await eventually(lambda: set(directory.cameras()) == {f"{namespace}.door"}, "it is let in")
+    finally:
+        await directory.stop()
