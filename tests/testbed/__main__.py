@@ -1,7 +1,7 @@
 """`make cluster` and `make cluster-down`: a cluster with Camfleet that stays until it is told to go.
 
 With kind where there is a Docker engine; otherwise (or with CAMFLEET_CLUSTER=processes) as processes of this
-machine. One per user. It is kept in the user's cache folder, as is everything that has been built for it.
+machine. It is kept in the user's cache folder (or in CAMFLEET_CLUSTER_DIR), as is what has been built for it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _remember(kubeconfig: Path, kubectl: str, port: int) -> None:
 
 
 def _folder() -> Path:
-    return cache_folder() / "cluster"
+    return Path(os.environ.get("CAMFLEET_CLUSTER_DIR") or cache_folder() / "cluster")
 
 
 def _uses_kind() -> bool:

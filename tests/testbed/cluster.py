@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +26,12 @@ from tests.testbed.control_plane import DEFAULT_RATES, ControlPlane
 from tests.testbed.images import Image, Report
 from tests.testbed.machine import ADDRESS, Machine
 from tests.testbed.node import Node
-from tests.testbed.processes import wait_until
+from tests.testbed.processes import started_at, wait_until
 
 ROOT = images.ROOT
 CHART = ROOT / "charts" / "camfleet"
 RECORD = "cluster.json"
+_TEMPORARY = "camfleet-cluster-"
 _SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings
 _RTSP_SERVER = ROOT / "tests" / "support" / "gst_rtsp.py"
 
@@ -65,7 +66,7 @@ class Cluster:
     def __init__(
         self, folder: Path | None = None, *, die_with_parent: bool = True, report: Report = lambda line: None
     ) -> None:
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="camfleet-cluster-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=_TEMPORARY))
         self.images: dict[str, Image] = {}
         self.machine = Machine(self.folder, die_with_parent=die_with_parent)
         self._die = die_with_parent
@@ -90,6 +91,7 @@ class Cluster:
         """Build what is missing, start everything, and load the images; takes minutes the first time only."""
         for name in NODE_LEVEL:
             find(name)
+        _sweep()
         inside = self.machine.start()
         self.save_record()
         self.plane = ControlPlane(
@@ -110,7 +112,7 @@ class Cluster:
         with self._told("Node"):
             self.node.start()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
         started = time.monotonic()
         yield
@@ -232,7 +234,7 @@ class Cluster:
         )
         return claim
 
-    @contextmanager
+    @contextlib.contextmanager
     def run_rtsp_server(self, username: str = "", password: str = "") -> Iterator[RtspCamera]:
         """A real RTSP camera that pods reach, on the node's address; with a user if one is given."""
         assert self.machine.inside is not None
@@ -282,14 +284,12 @@ def end(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def started_at(pid: int) -> int:
-    """When a process has started, in ticks; 0 if there is none. With the pid it names a process for ever."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    fields = text[text.rindex(")") + 2 :].split()
-    return 0 if fields[0] == "Z" else int(fields[19])
+def _sweep() -> None:
+    """Remove what is left of clusters whose process was killed; everything that ran has ended with it."""
+    for record in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{RECORD}"):
+        if not running(record.parent):
+            with contextlib.suppress(OSError):  # somebody else sweeps as well
+                end(record.parent)
 
 
 def chart_values(references: Mapping[str, str]) -> dict[str, Any]:

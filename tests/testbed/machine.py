@@ -14,14 +14,15 @@ from pathlib import Path
 
 from tests.testbed.components import find
 from tests.testbed.namespaces import Namespaces
-from tests.testbed.processes import Process, wait_until
+from tests.testbed.processes import Process, started_at, wait_until
 
 # The node's address. Nothing routes it out of the network namespace, so it clashes with nobody's network.
 ADDRESS = "10.88.0.1"
 POD_CIDR = "10.88.1.0/24"
 SERVICE_CIDR = "10.96.0.0/16"
 
-_CGROUPS = Path("/sys/fs/cgroup")
+# The machine's folder, inside: the kubelet makes sockets, and a socket's path is at most 107 characters long.
+INSIDE = Path("/run/testbed")
 # Paths that programs of a node have built in. Empty and in memory, inside.
 _MASKED = ("/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni")
 # The kubelet insists on these, for the whole machine. Inside it finds files that say what it wants to read.
@@ -56,7 +57,7 @@ class Machine:
 
     def __init__(self, folder: Path, *, die_with_parent: bool = True) -> None:
         self.folder = folder
-        self.cgroup = f"camfleet-{folder.name}"
+        self.cgroup = ""
         self.holder: Process | None = None
         self.inside: Namespaces | None = None
         self._die = die_with_parent
@@ -68,11 +69,15 @@ class Machine:
         for path in made:
             path.mkdir(parents=True)
         (self.folder / "made-folders").write_text("".join(f"{path}\n" for path in made))
-        for hierarchy in _hierarchies():
-            (hierarchy / self.cgroup).mkdir(exist_ok=True)
         self.holder = holder = Process(
             Namespaces.command(find("pause")), self.folder / "namespaces.log", die_with_parent=self._die
         )
+        _sweep_cgroups()
+        # Named after the holder, so that whoever finds it can tell whether it is still in use.
+        self.cgroup = f"camfleet-{holder.pid}-{started_at(holder.pid)}"
+        for hierarchy in _hierarchies():
+            _enable_controllers(hierarchy)
+            (hierarchy / self.cgroup).mkdir(exist_ok=True)
         wait_until(lambda: Namespaces.made_by(holder.pid), "the namespaces", process=holder, seconds=10)
         inside = Namespaces.made_by(holder.pid)
         assert inside is not None
@@ -99,7 +104,8 @@ class Machine:
             file.write_text(f"{value}\n")
             script.append(f"mount --bind {file} /proc/sys/{name}")
         script += [
-            "mkdir -p /run/lock",
+            f"mkdir -p /run/lock {INSIDE}",
+            f"mount --bind {self.folder} {INSIDE}",
             "ip link set lo up",
             # On the loopback interface, yet not a loopback address, which the kubelet would refuse.
             f"ip address add {ADDRESS}/32 dev lo",
@@ -124,7 +130,7 @@ def end(inside: Namespaces | None, cgroup: str, folder: Path) -> None:
     """Wait until nothing runs in the namespaces any more, and remove control groups and made folders."""
     if inside is not None:
         wait_until(lambda: not inside.alive, "the end of the node's processes", seconds=30)
-    for hierarchy in _hierarchies():
+    for hierarchy in _hierarchies() if cgroup else ():
         _remove_cgroup(hierarchy / cgroup)
     record = folder / "made-folders"
     if record.exists():
@@ -137,6 +143,28 @@ def _hierarchies() -> list[Path]:
     """Where control groups are mounted: one folder for version 2, one per controller for version 1."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
+
+
+def _enable_controllers(hierarchy: Path) -> None:
+    """With version 2, let groups below the root have the controllers that the kubelet asks for."""
+    control = hierarchy / "cgroup.subtree_control"
+    if not control.exists():
+        return
+    offered = set((hierarchy / "cgroup.controllers").read_text().split())
+    for name in sorted(
+        {"cpu", "cpuset", "hugetlb", "memory", "pids"} & offered - set(control.read_text().split())
+    ):
+        control.write_text(f"+{name}")
+
+
+def _sweep_cgroups() -> None:
+    """Remove the groups of machines whose end nobody has awaited."""
+    for hierarchy in _hierarchies():
+        for path in hierarchy.glob("camfleet-*-*"):
+            pid, started = path.name.split("-")[1:]
+            if started_at(int(pid)) != int(started):
+                with contextlib.suppress(OSError):
+                    _remove_cgroup(path)
 
 
 def _remove_cgroup(path: Path) -> None:

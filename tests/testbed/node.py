@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.images import Image
-from tests.testbed.machine import ADDRESS, POD_CIDR, Machine
+from tests.testbed.machine import ADDRESS, INSIDE, POD_CIDR, Machine
 from tests.testbed.processes import wait_until
 from tests.testbed.runtime import SOCKET, Runtime
 
@@ -84,7 +84,7 @@ class Node:
             "kubelet",
             f"--config={configuration}",
             f"--kubeconfig={kubeconfig}",
-            f"--root-dir={self.folder / 'kubelet'}",
+            f"--root-dir={INSIDE / self.folder.name / 'kubelet'}",
             f"--cert-dir={self.folder / 'kubelet-pki'}",
             f"--hostname-override={NAME}",
             f"--node-ip={ADDRESS}",
