@@ -277,6 +277,24 @@ def test_a_copy_does_not_run_beside_a_new_pod() -> None:
     assert [d.uid for d in plan.delete] == ["copy"] and plan.start is None
 
 
+def test_a_pod_made_again_by_hand_under_the_same_name_is_no_attempt() -> None:
+    of = settled(camera(), running(), health=HEALTHY)
+    twin = running(uid="made-by-hand")
+    plan = plan_camera(look(of, twin), NOW)
+    assert [d.uid for d in plan.delete] == ["made-by-hand"] and plan.start is None
+    then = plan_camera(look(of), NOW)
+    assert then.start is not None and then.start.attempt == 2
+
+
+def test_a_device_that_nothing_grants_is_named() -> None:
+    bare = camera(source={"device": {"path": "/dev/video0"}})
+    plan = plan_camera(look(bare), NOW)
+    assert plan.start is None
+    assert reasons(plan)["Scheduled"] == ("False", "DeviceResourceMissing")
+    granted = camera(source={"device": {"path": "/dev/video0", "resourceName": "example.com/video"}})
+    assert plan_camera(look(granted), NOW).start is not None
+
+
 def test_an_image_edited_by_hand_is_replaced() -> None:
     plan = plan_camera(look(None, running(image="somebody/else:1")), NOW)
     assert [d.uid for d in plan.delete] == ["pod-1"]

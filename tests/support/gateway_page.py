@@ -34,6 +34,8 @@ class GatewayPage:
 
     def __init__(self) -> None:
         self.default: Said | None = Said()
+        self.failing = False
+        """Whether it answers 503."""
         self.cameras: set[str] = set()
         self.said: dict[str, Said] = {}
         self._errors: dict[str, int] = {}
@@ -41,8 +43,8 @@ class GatewayPage:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = page.text().encode()
-                self.send_response(200)
+                body = b"" if page.failing else page.text().encode()
+                self.send_response(503 if page.failing else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

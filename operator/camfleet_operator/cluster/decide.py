@@ -21,6 +21,7 @@ from camfleet_operator.plan import (
     DesiredWorker,
     ForgetRun,
     Observed,
+    PlannedCondition,
     StartWorker,
     StopWorker,
     plan_worker,
@@ -135,28 +136,22 @@ def plan_camera(
     strangers, pods = _sort_out(observed)
     alive = [pod for pod in pods if pod.alive]
     newest = max(alive, key=lambda pod: pod.attempt, default=None)
-    suspended = bool(camera.spec.suspend)
-    missing_profile = shape is None or observed.settings is None
+    obstacle = _obstacle(observed)
 
     settings, settings_wait = _settings_now(observed)
-    choice = _Choice(None, None, cpu_next=False)
-    if not suspended and shape is not None:
-        choice = _choose_variant(observed, shape, newest, now, gpu_patience)
+    choice: _Choice | None = None
     desired, pod_wait = None, False
-    if not suspended:
-        if shape is None:
-            # A worker that runs goes on without the profile; none is started.
-            desired = DesiredWorker(newest.fingerprint) if newest is not None else None
-        elif choice.variant is not None:
-            fingerprint = shape.fingerprints[choice.variant]
-            changed = newest is not None and newest.fingerprint != fingerprint
-            own = _own_edit(camera) or (choice.variant is Variant.CPU and choice.fell_back)
-            pod_wait = changed and not own and not observed.granted and _sound(newest, shape)
-            desired = DesiredWorker(newest.fingerprint if pod_wait and newest is not None else fingerprint)
+    if obstacle is not None:
+        # A worker that runs goes on, unless the user has suspended it; none is started.
+        if newest is not None and not camera.spec.suspend:
+            desired = DesiredWorker(newest.fingerprint)
+    elif shape is not None:
+        choice = _choose_variant(observed, shape, newest, now, gpu_patience)
+        desired, pod_wait = _desired(observed, shape, choice, newest)
     plan = plan_worker(
         Observed(
             desired=desired,
-            suspended=suspended,
+            suspended=bool(camera.spec.suspend),
             runs=[pod.as_run() for pod in pods],
             last_attempt=max([_spent_attempt(worker), *(pod.attempt for pod in pods)]),
             failures=observed.failures,
@@ -179,15 +174,14 @@ def plan_camera(
                     delete.append(DeletePod(pod.name, uid, "ended", failures=count))
             case StopWorker(uid, reason):
                 delete.append(DeletePod(by_uid[uid].name, uid, reason))
-            case StartWorker(attempt) if choice.variant is not None:
+            case StartWorker(attempt) if choice is not None:
                 start = StartPod(attempt, choice.variant)
     if start is not None and strangers:
         start = None  # one worker at a time, whoever made the other one
 
     current = newest if newest is not None and not newest.deleting else None
-    blocked = _blocked(observed, suspended, missing_profile, plan.condition.reason, plan.condition.message)
     situation = Situation(
-        blocked=blocked,
+        blocked=obstacle or _waiting(observed, plan.condition),
         pod=None if delete and current is not None and any(d.uid == current.uid for d in delete) else current,
         health=observed.health,
         before=_said_of(current, camera.status),
@@ -206,7 +200,7 @@ def plan_camera(
         **_kept(camera.status),
     )
     hold = _hold(current, start, now)
-    requeue = [plan.requeue_after, choice.look_again, hold or None]
+    requeue = [plan.requeue_after, choice.look_again if choice is not None else None, hold or None]
     return CameraPlan(
         delete=tuple(delete),
         start=start,
@@ -215,7 +209,7 @@ def plan_camera(
         hold_status=hold,
         needs_grant=settings_wait or pod_wait,
         converged=not (settings_wait or pod_wait or delete or start) and current is not None,
-        cpu_next=choice.cpu_next,
+        cpu_next=choice is not None and choice.cpu_next,
         failures=failures,
         requeue_after=min((seconds for seconds in requeue if seconds is not None), default=None),
     )
@@ -246,7 +240,7 @@ def _sort_out(observed: CameraObserved) -> tuple[list[PodSeen], list[PodSeen]]:
     pods: list[PodSeen] = []
     for pod in observed.pods:
         expected = pod_name(observed.camera.metadata.name, observed.camera_uid, pod.attempt)
-        if pod.attempt < 1 or pod.name != expected:
+        if pod.attempt < 1 or pod.name != expected or _impostor(pod, observed.camera.status.worker):
             strangers.append(pod)
         elif observed.shape is not None and _edited(pod, observed.shape):
             pods.append(replace(pod, fingerprint="edited by hand"))
@@ -255,23 +249,41 @@ def _sort_out(observed: CameraObserved) -> tuple[list[PodSeen], list[PodSeen]]:
     return strangers, pods
 
 
+def _impostor(pod: PodSeen, worker: WorkerStatus | None) -> bool:
+    """Whether somebody has made a pod anew under the current one's name: the status names its UID for good."""
+    return (
+        worker is not None
+        and bool(worker.pod_uid)
+        and pod.attempt == worker.attempt
+        and pod.uid != worker.pod_uid
+    )
+
+
 def _edited(pod: PodSeen, shape: WorkerShape) -> bool:
     return pod.variant(shape.fingerprints) is not None and pod.image != shape.image
 
 
-def _sound(pod: PodSeen | None, shape: WorkerShape) -> bool:
+def _sound(pod: PodSeen) -> bool:
     """Whether a pod of another shape may stay for a while: not one that was edited, is lost or never ran."""
-    return (
-        pod is not None
-        and pod.fingerprint != "edited by hand"
-        and not pod.ended
-        and pod.scheduled is not False
-    )
+    return pod.fingerprint != "edited by hand" and not pod.ended and pod.scheduled is not False
+
+
+def _desired(
+    observed: CameraObserved, shape: WorkerShape, choice: _Choice, newest: PodSeen | None
+) -> tuple[DesiredWorker, bool]:
+    """The worker that should run, and whether a changed one has to wait for the rollout."""
+    fingerprint = shape.fingerprints[choice.variant]
+    if newest is None or newest.fingerprint == fingerprint:
+        return DesiredWorker(fingerprint), False
+    own = _own_edit(observed.camera) or choice.fell_back
+    if own or observed.granted or not _sound(newest):
+        return DesiredWorker(fingerprint), False
+    return DesiredWorker(newest.fingerprint), True
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    variant: Variant | None
+    variant: Variant
     look_again: float | None
     cpu_next: bool
     fell_back: bool = False
@@ -325,20 +337,27 @@ def _settings_now(observed: CameraObserved) -> tuple[Settings | None, bool]:
 # ── Status ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _blocked(
-    observed: CameraObserved, suspended: bool, missing_profile: bool, reason: str, message: str
-) -> Fact | None:
-    false = ConditionStatus.FALSE
-    if suspended:
+def _obstacle(observed: CameraObserved) -> Fact | None:
+    """Why no worker is to be started, for as long as the objects are as they are."""
+    spec, false = observed.camera.spec, ConditionStatus.FALSE
+    if spec.suspend:
         return Fact(false, "Suspended", "spec.suspend is set")
-    if missing_profile:
-        profile = observed.camera.spec.profile_ref
-        name = profile.name if profile is not None else ""
+    if observed.shape is None or observed.settings is None:
+        name = spec.profile_ref.name if spec.profile_ref is not None else ""
         return Fact(false, "ProfileNotFound", f"there is no CameraProfile {name} in this namespace")
+    device = spec.source.device
+    if device is not None and not device.resource_name:
+        message = "in a cluster, spec.source.device.resourceName has to name what grants the device"
+        return Fact(false, "DeviceResourceMissing", message)
+    return None
+
+
+def _waiting(observed: CameraObserved, planned: PlannedCondition) -> Fact | None:
+    """Why there is no worker right now."""
     if observed.refusal:
-        return Fact(false, "PodRefused", observed.refusal)
-    if reason in ("WorkerBackoff", "Replacing"):
-        return Fact(false, reason, message)
+        return Fact(ConditionStatus.FALSE, "PodRefused", observed.refusal)
+    if planned.reason in ("WorkerBackoff", "Replacing"):
+        return Fact(ConditionStatus.FALSE, planned.reason, planned.message)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -107,7 +107,8 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
     terminated = state.get("terminated") or last.get("terminated") or {}
     phase = status.get("phase", "")
     ended = phase in ("Failed", "Succeeded")
-    container: Mapping[str, Any] = next((c for c in spec.get("containers") or () if c.get("name") == CONTAINER), {})
+    containers: Sequence[Mapping[str, Any]] = spec.get("containers") or ()
+    container = next((c for c in containers if c.get("name") == CONTAINER), {})
     ended_at = _seconds(terminated.get("finishedAt")) if ended else None
     return PodSeen(
         namespace=metadata["namespace"],

@@ -371,10 +371,9 @@ class Reconciler:
             "metadata": {"name": entry.name, "namespace": entry.namespace, "uid": entry.uid},
             "status": status,
         }
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{entry.namespace}/{CAMERAS}/{entry.name}"
         try:
             async with self._writing(Priority.STATUS):
-                return await self._api.apply_status(path, body, field_manager=OPERATOR_FIELD_MANAGER)
+                return await self._api.apply_status(_path(entry), body, field_manager=OPERATOR_FIELD_MANAGER)
         except NotFound:
             return None  # deleted meanwhile
 
@@ -393,7 +392,9 @@ class Reconciler:
             }
             for kind in TYPES
         ]
-        await self._apply_status(entry, {"conditions": conditions})
+        # Not applied: whatever else the status says stays as it is.
+        async with self._writing(Priority.STATUS):
+            await self._api.patch_merge(f"{_path(entry)}/status", {"status": {"conditions": conditions}})
         return "invalid"
 
     def _tell(self, entry: CameraEntry, kind: str, reason: str, note: str) -> None:
@@ -405,6 +406,10 @@ class Reconciler:
             "uid": entry.uid,
         }
         self._events.record(reference, kind, reason, note)
+
+
+def _path(entry: CameraEntry) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{entry.namespace}/{CAMERAS}/{entry.name}"
 
 
 def _pods(namespace: str) -> str:
