@@ -250,7 +250,7 @@ def _sort_out(observed: CameraObserved) -> tuple[list[PodSeen], list[PodSeen]]:
 
 
 def _impostor(pod: PodSeen, worker: WorkerStatus | None) -> bool:
-    """Whether somebody has made a pod anew under the current one's name: the status names its UID for good."""
+    """Whether a pod was made anew by hand under the current one's name: the status names a UID for good."""
     return (
         worker is not None
         and bool(worker.pod_uid)
