@@ -101,7 +101,11 @@ class Viewer:
 
 @asynccontextmanager
 async def viewing(
-    url: str, *cameras: str, annotated: bool = False, max_fps: float | None = None
+    url: str,
+    *cameras: str,
+    annotated: bool = False,
+    max_fps: float | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[Viewer]:
     """A viewer on `http://HOST:PORT`, subscribed to these cameras (`namespace.name`)."""
     async with connect(
@@ -110,6 +114,7 @@ async def viewing(
         compression=None,
         max_size=MAX_FRAME_BYTES,
         ping_interval=None,
+        additional_headers={"Authorization": f"Bearer {token}"} if token else None,
     ) as socket:
         viewer = Viewer(socket)
         if cameras:

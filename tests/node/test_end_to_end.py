@@ -1,0 +1,286 @@
+"""The whole thing on a real node: Helm, Cameras, pods that stream, a viewer, and no password anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.testbed.cluster import Cluster, RtspCamera
+from tests.testbed.processes import wait_until
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from camfleet.demo_media import make_faces_clip
+from camfleet_protocol.cluster import TOKEN_AUDIENCE
+from camfleet_protocol.messages import WorkerHello
+from camfleet_protocol.wire import SUBPROTOCOL
+from support.require import model_dir
+from support.viewer import viewing
+
+pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
+
+USER, CANARY = "viewer", "c4n@ry/p:ss w0rd"
+READY_SECONDS = 20
+NAMES = ("door", "hall", "yard")
+
+
+@dataclass
+class Fleet:
+    """Camfleet on the node, with three cameras in a namespace of their own."""
+
+    cluster: Cluster
+    namespace: str
+    viewers: str
+    internal: str
+    token: str
+    rtsp: RtspCamera
+    ready_after: float
+
+    def camera(self, name: str) -> dict[str, Any]:
+        found = self.cluster.plane.get(
+            f"/apis/camfleet.io/v1alpha1/namespaces/{self.namespace}/cameras/{name}"
+        )
+        assert found is not None
+        return found
+
+    def ready(self, name: str) -> bool:
+        conditions = self.camera(name).get("status", {}).get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def pods(self) -> list[dict[str, Any]]:
+        return self.cluster.plane.items(
+            f"/api/v1/namespaces/{self.namespace}/pods", labelSelector="app.kubernetes.io/component=worker"
+        )
+
+    def pod(self, camera: str) -> dict[str, Any]:
+        return next(p for p in self.pods() if p["metadata"]["labels"]["camfleet.io/camera"] == camera)
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        return self.cluster.plane.kubectl("-n", self.namespace, *arguments, check=check)
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.internal}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+
+@pytest.fixture(scope="module")
+def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """The chart installed from the working tree, and three Cameras applied as a user would."""
+    namespace = "cameras"
+    plane = cluster.plane
+    plane.create_namespace(namespace, {"pod-security.kubernetes.io/enforce": "restricted"})
+    clip = make_faces_clip(tmp_path_factory.mktemp("media") / "faces.mp4")
+    media = cluster.load_media(clip, namespace=namespace)
+    models = cluster.load_media(model_dir(), namespace=namespace, claim="models")
+    cluster.install(
+        {
+            "worker": {"models": {"claimName": models}, "resources": {"requests": {"cpu": "50m"}}},
+            "gateway": {"resources": {"requests": {"cpu": "50m"}}},
+            "operator": {"resources": {"requests": {"cpu": "50m"}}},
+        }
+    )
+    secret = plane.get("/api/v1/namespaces/camfleet/secrets/camfleet-viewer-tokens")
+    assert secret is not None
+    with cluster.run_rtsp_server(USER, CANARY) as rtsp:
+        started = time.monotonic()
+        plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=manifests(media, rtsp.url))
+        plane.kubectl("wait", "-n", namespace, "--for=condition=Ready", "camera", "--all", "--timeout=120s")
+        ready_after = time.monotonic() - started
+        yield Fleet(
+            cluster,
+            namespace,
+            f"http://127.0.0.1:{cluster.forward_service('camfleet', 'camfleet-gateway', 8080)}",
+            f"http://127.0.0.1:{cluster.forward_service('camfleet', 'camfleet-gateway', 8081)}",
+            base64.b64decode(secret["data"]["admin-token"]).decode(),
+            rtsp,
+            ready_after,
+        )
+    plane.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def manifests(claim: str, rtsp_url: str) -> str:
+    def camera(name: str, **spec: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": "camfleet.io/v1alpha1",
+            "kind": "Camera",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+
+    documents = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "hall-login"},
+            "stringData": {"username": USER, "password": CANARY},
+        },
+        camera(
+            "door",
+            source={"file": {"path": "faces.mp4", "claimName": claim, "loop": True}},
+            inference={"detectors": ["yunet"]},
+        ),
+        camera(
+            "hall",
+            source={"rtsp": {"url": rtsp_url, "credentialsSecretRef": {"name": "hall-login"}}},
+            inference={"detectors": ["motion"]},
+        ),
+        camera(
+            "yard",
+            source={"testPattern": {"width": 640, "height": 360, "fps": 15}},
+            inference={"detectors": ["motion"]},
+        ),
+    ]
+    return "\n---\n".join(json.dumps(document) for document in documents)
+
+
+def test_three_cameras_are_ready_in_time(fleet: Fleet) -> None:
+    assert fleet.ready_after <= READY_SECONDS
+    for pod in fleet.pods():
+        assert pod["status"]["phase"] == "Running"
+        assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    print(fleet.kubectl("get", "cameras", "-o", "wide"))
+    print(fleet.kubectl("describe", "camera", "hall"))
+
+
+async def test_frames_with_detections_reach_a_viewer(fleet: Fleet) -> None:
+    cameras = [f"{fleet.namespace}.{name}" for name in NAMES]
+    kinds: dict[str, set[str]] = {camera: set() for camera in cameras}
+    async with viewing(fleet.viewers, *cameras, token=fleet.token) as viewer, asyncio.timeout(60):
+        async for seen in viewer.frames():
+            kinds.setdefault(seen.camera, set()).update(box.kind for box in seen.meta.detections)
+            if "face" in kinds[cameras[0]] and "motion" in kinds[cameras[2]] and seen.camera == cameras[1]:
+                break
+    assert "face" in kinds[cameras[0]]
+
+
+def test_what_kubectl_says_reads_well(fleet: Fleet) -> None:
+    wide = fleet.kubectl("get", "cam", "-o", "wide").splitlines()
+    assert wide[0].split() == [
+        "NAME",
+        "READY",
+        "REASON",
+        "NODE",
+        "AGE",
+        "MESSAGE",
+        "ATTEMPT",
+        "POD",
+        "SOURCE",
+    ]
+    assert all("True" in line and "Streaming" in line for line in wide[1:])
+    assert "rtsp" in fleet.kubectl("explain", "camera.spec.source")
+    described = fleet.kubectl("describe", "camera", "hall")
+    assert "Observed Generation" in described and "Streaming" in described
+
+
+def test_the_password_is_nowhere(fleet: Fleet) -> None:
+    secrets = [CANARY, base64.b64encode(CANARY.encode()).decode(), "c4n%40ry", "c4n@ry"]
+    plane = fleet.cluster.plane
+    pod = fleet.pod("hall")["metadata"]["name"]
+    places = {
+        "worker log": fleet.kubectl("logs", pod),
+        "worker environment": fleet.kubectl("exec", pod, "--", "cat", "/proc/1/environ"),
+        "worker command line": fleet.kubectl("exec", pod, "--", "cat", "/proc/1/cmdline"),
+        "operator log": plane.kubectl("-n", "camfleet", "logs", "-l", "app.kubernetes.io/component=operator"),
+        "gateway log": plane.kubectl("-n", "camfleet", "logs", "-l", "app.kubernetes.io/component=gateway"),
+        "events": plane.kubectl("get", "events", "-A", "-o", "json"),
+        "cameras": fleet.kubectl("get", "cameras", "-o", "json"),
+        "describe camera": fleet.kubectl("describe", "camera", "hall"),
+        "describe pod": fleet.kubectl("describe", "pod", pod),
+        "pods": fleet.kubectl("get", "pods", "-o", "json"),
+        "gateway metrics": fleet.metrics(),
+    }
+    assert all(places.values()), [name for name, text in places.items() if not text]
+    found = [(place, secret) for place, text in places.items() for secret in secrets if secret in text]
+    assert found == []
+
+
+async def test_a_worker_that_is_not_the_cameras_own_is_refused_and_counted(fleet: Fleet) -> None:
+    plane = fleet.cluster.plane
+    pod = fleet.pod("yard")["metadata"]["name"]
+    before = refused(fleet)
+    wrong_audience = plane.pod_token(fleet.namespace, pod, audience="somebody-else")
+    assert await rejected_with(fleet, wrong_audience, "yard", 1) == 1008
+    own = plane.pod_token(fleet.namespace, pod, audience=TOKEN_AUDIENCE)
+    assert await rejected_with(fleet, own, "hall", 1) == 1008
+    assert await rejected_with(fleet, "not.a.token", "yard", 1) == 1008
+    assert refused(fleet) >= before + 3
+    assert fleet.ready("yard")
+
+
+def refused(fleet: Fleet) -> float:
+    lines = fleet.metrics().splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("camfleet_gateway_sessions_refused_total")
+    )
+
+
+async def rejected_with(fleet: Fleet, token: str, camera: str, attempt: int) -> int:
+    url = fleet.internal.replace("http", "ws", 1) + "/ws/worker"
+    async with connect(
+        url,
+        subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+        additional_headers={"Authorization": f"Bearer {token}"},
+    ) as socket:
+        hello = WorkerHello(camera=f"{fleet.namespace}.{camera}", attempt=attempt, pod="impostor")
+        await socket.send(hello.encode())
+        try:
+            async with asyncio.timeout(20):
+                while True:
+                    await socket.recv()
+        except ConnectionClosed:
+            assert socket.close_code is not None
+            return socket.close_code
+
+
+def test_a_worker_that_dies_comes_back_and_the_others_do_not_notice(fleet: Fleet) -> None:
+    others = {name: fleet.pod(name)["metadata"]["uid"] for name in ("door", "hall")}
+    pod = fleet.pod("yard")["metadata"]["name"]
+    fleet.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    wait_until(
+        lambda: fleet.camera("yard")["status"]["worker"]["attempt"] == 2 and fleet.ready("yard"),
+        "the next attempt to be Ready",
+        seconds=60,
+    )
+    assert {name: fleet.pod(name)["metadata"]["uid"] for name in ("door", "hall")} == others
+
+
+def test_a_source_that_goes_is_named_and_its_return_is_enough(fleet: Fleet) -> None:
+    pod = fleet.pod("hall")["metadata"]["uid"]
+    fleet.cluster.plane.patch(
+        f"/apis/camfleet.io/v1alpha1/namespaces/{fleet.namespace}/cameras/hall",
+        {"spec": {"health": {"stallTimeoutSeconds": 5}}},
+    )
+    fleet.rtsp.process.send_signal(19)  # SIGSTOP
+    try:
+        wait_until(lambda: not fleet.ready("hall"), "hall to be not Ready", seconds=60)
+    finally:
+        fleet.rtsp.process.send_signal(18)  # SIGCONT
+    wait_until(lambda: fleet.ready("hall"), "hall to be Ready again", seconds=60)
+    assert fleet.pod("hall")["metadata"]["uid"] == pod, "a source's fault moves nothing"
+
+
+def test_deleting_a_camera_removes_its_pod(fleet: Fleet) -> None:
+    fleet.kubectl("delete", "camera", "yard")
+    wait_until(
+        lambda: all(p["metadata"]["labels"]["camfleet.io/camera"] != "yard" for p in fleet.pods()),
+        "the pod to go",
+        seconds=60,
+    )
+
+
+def page_title(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_the_page_is_served(fleet: Fleet) -> None:
+    assert "<title>" in page_title(fleet.viewers + "/")
