@@ -11,9 +11,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
-from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_protocol import __version__
 from camfleet_protocol.camera import Camera, CameraProfile, GpuMode, SharedSpec
 from camfleet_protocol.cluster import (
@@ -45,6 +44,30 @@ _DEFAULT_RESOURCES = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": 
 _POD_FIELDS = ("gpu", "image", "resources", "placement")
 
 
+class PodOptions(Protocol):
+    """What the installation decides about worker pods; the operator's settings have it."""
+
+    @property
+    def gateway_url(self) -> str:
+        """Where workers dial."""
+
+    @property
+    def worker_image(self) -> str:
+        """Image of workers whose Camera and profile name none."""
+
+    @property
+    def image_pull_policy(self) -> str:
+        """As in a pod."""
+
+    @property
+    def image_pull_secret(self) -> Sequence[str]:
+        """Secrets with registry credentials."""
+
+    @property
+    def models_claim(self) -> str | None:
+        """PersistentVolumeClaim with the models' weights."""
+
+
 class Variant(StrEnum):
     """What a worker computes on. A camera that prefers a GPU may run as either."""
 
@@ -65,7 +88,7 @@ class WorkerShape:
 
 
 def shape_worker(
-    camera: Camera, profile: CameraProfile | None, defaults: SharedSpec | None, operator: OperatorSettings
+    camera: Camera, profile: CameraProfile | None, defaults: SharedSpec | None, options: PodOptions
 ) -> WorkerShape:
     """Resolve what a camera's pods look like.
 
@@ -83,11 +106,11 @@ def shape_worker(
         GpuMode.PREFERRED: (Variant.GPU, Variant.CPU),
         GpuMode.DISABLED: (Variant.CPU,),
     }[mode]
-    specs = {variant: _pod_spec(camera, merged, variant, operator) for variant in variants}
+    specs = {variant: _pod_spec(camera, merged, variant, options) for variant in variants}
     return WorkerShape(
         gpu_mode=mode,
         gpu_resource=merged["gpu"]["resourceName"],
-        image=merged.get("image") or operator.worker_image,
+        image=merged.get("image") or options.worker_image,
         specs=specs,
         fingerprints={variant: _digest(spec) for variant, spec in specs.items()},
     )
@@ -167,7 +190,7 @@ def _labels() -> dict[str, str]:
 
 
 def _pod_spec(
-    camera: Camera, merged: dict[str, Any], variant: Variant, operator: OperatorSettings
+    camera: Camera, merged: dict[str, Any], variant: Variant, options: PodOptions
 ) -> dict[str, Any]:
     placement = merged.get("placement", {})
     volumes = _Volumes()
@@ -193,7 +216,7 @@ def _pod_spec(
     volumes.add("tmp", {"emptyDir": {"sizeLimit": "64Mi"}}, "/tmp", read_only=False)
     environment = {
         "CAMFLEET_CAMERA": camera.id,
-        "CAMFLEET_GATEWAY_URL": operator.gateway_url,
+        "CAMFLEET_GATEWAY_URL": options.gateway_url,
         "CAMFLEET_TOKEN_FILE": f"{_TOKEN_DIR}/token",
         "CAMFLEET_WORK_DIR": _WORK_DIR,
         "CAMFLEET_SOURCE_JSON": json.dumps(_source(camera)),
@@ -213,14 +236,14 @@ def _pod_spec(
         claim = {"claimName": source.file.claim_name, "readOnly": True}
         volumes.add("media", {"persistentVolumeClaim": claim}, _MEDIA_DIR)
         environment["CAMFLEET_MEDIA_ROOT"] = _MEDIA_DIR
-    if operator.models_claim:
-        claim = {"claimName": operator.models_claim, "readOnly": True}
+    if options.models_claim:
+        claim = {"claimName": options.models_claim, "readOnly": True}
         volumes.add("models", {"persistentVolumeClaim": claim}, _MODELS_DIR)
         environment["CAMFLEET_MODEL_DIR"] = _MODELS_DIR
     container = {
         "name": CONTAINER,
-        "image": merged.get("image") or operator.worker_image,
-        "imagePullPolicy": operator.image_pull_policy,
+        "image": merged.get("image") or options.worker_image,
+        "imagePullPolicy": options.image_pull_policy,
         "args": ["worker"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "resources": _resources(camera, merged, variant),
@@ -278,8 +301,8 @@ def _pod_spec(
     for field in ("nodeSelector", "affinity", "priorityClassName"):
         if value := placement.get(field):
             spec[field] = value
-    if operator.image_pull_secret:
-        spec["imagePullSecrets"] = [{"name": name} for name in operator.image_pull_secret]
+    if options.image_pull_secret:
+        spec["imagePullSecrets"] = [{"name": name} for name in options.image_pull_secret]
     return spec
 
 
