@@ -49,6 +49,7 @@ _NOT_COPIED = {"Dockerfile", "requirements.lock"}
 # What a Debian image leaves out to be "slim".
 _SLIM = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian")
 _SLIM_CLEAN = ("var/cache/apt", "var/lib/apt/lists", "var/log", "var/cache/debconf", "var/cache/ldconfig")
+_DATE = 1577836800  # 2020
 _KEEP_ARCHIVES = 3  # of each program
 
 Report = Callable[[str], None]
@@ -87,27 +88,28 @@ def build(programs: Sequence[str] = tuple(PROGRAMS), report: Report = print) -> 
     Raises:
         ImageError: A build fails, or a tool for it is missing.
     """
-    images = {program: planned(program) for program in programs}
-    if all(image.archive.is_file() for image in images.values()):
+    with _snapshot(programs) as tree:
+        images = {program: planned(program, tree) for program in programs}
+        if all(image.archive.is_file() for image in images.values()):
+            return images
+        if why := missing():
+            raise ImageError(why)
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "lock"):
+            builder = _Builder(folder, tree, report)
+            for image in images.values():
+                if not image.archive.is_file():
+                    builder.build(image)
+                    _forget_old(image)
         return images
-    if why := missing():
-        raise ImageError(why)
-    folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "lock"):
-        builder = _Builder(folder, report)
-        for image in images.values():
-            if not image.archive.is_file():
-                builder.build(image)
-                _forget_old(image)
-    return images
 
 
-def planned(program: str) -> Image:
-    """The image that the working tree makes, whether it is built or not."""
+def planned(program: str, tree: Path = ROOT) -> Image:
+    """The image that the working tree (or a copy of it) makes, whether it is built or not."""
     digest = hashlib.sha256(f"{PROGRAMS[program]} {BASE} {platform.machine()}".encode())
-    for file in inputs(program):
-        digest.update(f"\0{file.relative_to(ROOT)}\0".encode())
+    for file in inputs(program, tree):
+        digest.update(f"\0{file.relative_to(tree)}\0".encode())
         digest.update(file.read_bytes())
     key = digest.hexdigest()[:12]
     return Image(program, f"{repository(program)}:dev-{key}", _folder() / f"{program}-{key}.tar")
@@ -118,12 +120,12 @@ def repository(program: str) -> str:
     return f"ghcr.io/camfleet/{program}"
 
 
-def inputs(program: str) -> list[Path]:
+def inputs(program: str, tree: Path = ROOT) -> list[Path]:
     """All files that go into an image, in a fixed order."""
-    folder = ROOT / PROGRAMS[program]
-    found = [ROOT / ".dockerignore", folder / "Dockerfile", folder / "requirements.lock"]
+    folder = tree / PROGRAMS[program]
+    found = [tree / ".dockerignore", folder / "Dockerfile", folder / "requirements.lock"]
     for name in _COMMON:
-        path = ROOT / name
+        path = tree / name
         found += [
             file
             for file in ([path] if path.is_file() else sorted(path.rglob("*")))
@@ -132,11 +134,29 @@ def inputs(program: str) -> list[Path]:
     return found
 
 
+@contextlib.contextmanager
+def _snapshot(programs: Sequence[str]) -> Iterator[Path]:
+    """A copy of what goes into the images: the tree may be edited meanwhile.
+
+    All of it bears one date, so that the copy of an unchanged file is the same to the builder.
+    """
+    with tempfile.TemporaryDirectory(prefix="camfleet-tree-") as temporary:
+        tree = Path(temporary)
+        for file in {file for program in programs for file in inputs(program)}:
+            copy = tree / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+        for path in tree.rglob("*"):
+            os.utime(path, (_DATE, _DATE))
+        yield tree
+
+
 class _Builder:
     """buildah with storage of its own; one at a time."""
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    def __init__(self, folder: Path, tree: Path, report: Report) -> None:
         self._folder = folder
+        self._tree = tree
         self._report = report
         self._wheels = folder / "wheels"
 
@@ -163,9 +183,9 @@ class _Builder:
                 f"--volume={pip}:/etc/pip.conf:ro",
                 f"--volume={apt}:/etc/apt/apt.conf.d/99testbed:ro",
                 f"--volume={self._wheels}:/wheels:ro",
-                f"--file={ROOT / PROGRAMS[image.program] / 'Dockerfile'}",
+                f"--file={self._tree / PROGRAMS[image.program] / 'Dockerfile'}",
                 f"--tag={image.reference}",
-                str(ROOT),
+                str(self._tree),
             )
         partial = image.archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
@@ -192,11 +212,11 @@ class _Builder:
 
     def _ensure_wheels(self, folder: str) -> None:
         """Fill the folder of wheels from the lock files; pip asks no index for what is there already."""
-        for lock in (ROOT / "requirements-build.lock", ROOT / folder / "requirements.lock"):
+        for lock in (self._tree / "requirements-build.lock", self._tree / folder / "requirements.lock"):
             done = self._wheels / f"{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}.complete"
             if done.exists():
                 continue
-            self._report(f"Fetching the wheels of {lock.relative_to(ROOT)} …")
+            self._report(f"Fetching the wheels of {lock.relative_to(self._tree)} …")
             self._wheels.mkdir(exist_ok=True)
             _run(
                 *(*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"),
