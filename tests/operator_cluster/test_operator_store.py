@@ -42,6 +42,17 @@ def profile(version: int = 1, **spec: Any) -> dict[str, Any]:
     }
 
 
+def listed(
+    store: Store, kind: Kind, items: list[dict[str, Any]], version: str, within: str | None = None
+) -> set[str]:
+    """A complete listing, as `Resync` takes one in."""
+    changed: set[str] = set()
+    for raw in items:
+        changed |= store.apply(kind, raw, live=False)
+    uids = {raw["metadata"]["uid"] for raw in items}
+    return changed | store.sweep(kind, uids, version, within=within)
+
+
 def store() -> Store:
     return Store(lambda: 0.0)
 
@@ -58,7 +69,7 @@ def test_a_listing_on_its_way_does_not_bring_back_the_dead() -> None:
     seen = store()
     seen.apply(Kind.CAMERA, camera(version=1))
     assert seen.remove(Kind.CAMERA, camera(version=2)) == {"site.door"}
-    assert seen.replace(Kind.CAMERA, [camera(version=1)], "1") == set()
+    assert listed(seen, Kind.CAMERA, [camera(version=1)], "1") == set()
     assert seen.camera("site.door") is None
 
 
@@ -66,22 +77,22 @@ def test_a_listing_finds_what_no_event_has_said() -> None:
     seen = store()
     seen.apply(Kind.CAMERA, camera("a", 1))
     seen.apply(Kind.CAMERA, camera("b", 2))
-    assert seen.replace(Kind.CAMERA, [camera("a", 1)], "9") == {"site.b"}
+    assert listed(seen, Kind.CAMERA, [camera("a", 1)], "9") == {"site.b"}
     assert seen.keys() == ["site.a"]
 
 
 def test_a_listing_does_not_judge_what_is_newer_than_itself() -> None:
     seen = store()
     seen.apply(Kind.CAMERA, camera("new", 12))
-    assert seen.replace(Kind.CAMERA, [], "10") == set()
+    assert listed(seen, Kind.CAMERA, [], "10") == set()
     assert seen.keys() == ["site.new"]
 
 
 def test_a_listing_of_one_namespace_says_nothing_of_others() -> None:
     seen = store()
     seen.apply(Kind.CAMERA, camera("a", 1))
-    assert seen.replace(Kind.CAMERA, [], "9", within="elsewhere") == set()
-    assert seen.replace(Kind.CAMERA, [], "9", within="site") == {"site.a"}
+    assert listed(seen, Kind.CAMERA, [], "9", within="elsewhere") == set()
+    assert listed(seen, Kind.CAMERA, [], "9", within="site") == {"site.a"}
 
 
 def test_a_late_delete_does_not_take_the_next_of_its_name() -> None:
@@ -135,7 +146,7 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     for number in range(20):
         seen.apply(Kind.CAMERA, camera(f"c{number}", number + 1, profileRef={"name": "hall"}))
         seen.apply(Kind.POD, pod(f"c{number}-1", number + 100, owner=f"uid-c{number}"))
-    seen.replace(Kind.CAMERA, [], "1000")
-    seen.replace(Kind.POD, [], "1000")
+    listed(seen, Kind.CAMERA, [], "1000")
+    listed(seen, Kind.POD, [], "1000")
     assert seen.counts() == {"Camera": 0, "CameraProfile": 0, "Pod": 0}
     assert not seen._pods_of and not seen._users and not seen._by_uid

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable
 
-from camfleet_operator.cluster.api import Api, ApiError
+from camfleet_operator.cluster.api import Api, ApiError, Object
 from camfleet_operator.cluster.store import Kind, Store
 from camfleet_protocol.cluster import CAMERAS, GROUP, PROFILES, VERSION, WORKER_SELECTOR
 
@@ -72,14 +72,23 @@ class Resync:
         """
         # Pods last: a camera must be known before its pods have somebody to concern.
         for kind, path, selector in self._collections():
-            listing = await self._api.list(path, label_selector=selector)
-            for key in self._store.replace(
-                kind, listing.items, listing.resource_version, within=_scope(path)
-            ):
+            for key in await self._list(kind, path, selector):
                 self._changed(key)
         self.last = self._clock()
         self.first.set()
         self._done()
+
+    async def _list(self, kind: Kind, path: str, selector: str | None) -> set[str]:
+        changed: set[str] = set()
+
+        def take(raw: Object) -> str:
+            changed.update(self._store.apply(kind, raw, live=False))
+            return str(raw["metadata"]["uid"])
+
+        listing = await self._api.list_as(path, take, label_selector=selector)
+        return changed | self._store.sweep(
+            kind, set(listing.items), listing.resource_version, within=_scope(path)
+        )
 
     def _collections(self) -> list[tuple[Kind, str, str | None]]:
         kinds = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -151,22 +151,19 @@ class Store:
         if (known := self._pods.get(key)) is not None and known.uid == pod.uid:
             self._pods[key] = replace(known, deleting=True)
 
-    def replace(
-        self, kind: Kind, items: Iterable[Mapping[str, Any]], version: str, *, within: str | None = None
-    ) -> set[str]:
-        """Take in a complete listing, made at a resource version; what it lacks is gone.
+    def sweep(self, kind: Kind, listed: Set[str], version: str, *, within: str | None = None) -> set[str]:
+        """Take note of what a complete listing lacks: it is gone.
+
+        What the listing has must have been applied, with `live=False`, page by page as it came: all of it at
+        once, as it is sent, would be many times the size of what is kept.
 
         Args:
             kind: What was listed.
-            items: Everything there is.
+            listed: The UIDs of everything there is.
             version: The listing's resource version: what is newer than that is not judged by it.
             within: The namespace that was listed; None if all were.
         """
-        listed: set[str] = set()
         changed: set[str] = set()
-        for raw in items:
-            listed.add(raw["metadata"]["uid"])
-            changed |= self.apply(kind, raw, live=False)
         at = int(version) if version.isdigit() else 0
         for key, known in list(self._known[kind].items()):
             if within is not None and key.partition(".")[0] != within:
