@@ -26,15 +26,16 @@ class OperatorProcess:
     ) -> None:
         self.started = time.time()
         self._port = port
-        wrapper = os.environ.get("BENCH_WRAP", "").split()  # such as a profiler
-        self._process = Process([*wrapper, *arguments], log, environment=environment)
+        self._process = Process(arguments, log, environment=environment)
 
     @classmethod
     def camfleet(cls, kubeconfig: Path, log: Path, *options: str) -> OperatorProcess:
         """Camfleet's."""
         port = free_port()
+        # Another build, or one with a profiler in it, can be named instead.
+        program = os.environ.get("BENCH_OPERATOR", "-m camfleet").split()
         command = [
-            *(sys.executable, "-m", "camfleet", "operator"),
+            *(sys.executable, *program, "operator"),
             *(f"--kubeconfig={kubeconfig}", "--probe-host=127.0.0.1", f"--probe-port={port}", *options),
         ]
         return cls(command, log, port=port)

@@ -44,7 +44,7 @@ def goals(results: Iterable[Result], latencies: Iterable[Latency]) -> list[Goal]
         if not r.system.startswith("camfleet"):
             continue
         n, label = r.cameras, f"{r.system}, {r.cameras}:"
-        if "paced" not in r.system:
+        if "paced" not in r.system and n in reference:
             found.append(Goal(f"{label} pods exist / DIRECT", r.exist_s / reference[n].exist_s, 2))
         assert r.cpu_s is not None and r.own_writes is not None
         found.append(Goal(f"{label} operator CPU per camera, ms", 1000 * r.cpu_s / n, 10))
