@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from camfleet_operator.cluster.verdicts import Health, Verdict
 
 from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera, status_differs
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, build_pod, shape_worker
 from camfleet_operator.cluster.scheduling import scheduling_reason
 from camfleet_operator.cluster.settings import OperatorSettings
+from camfleet_operator.cluster.verdicts import Health, Verdict
 from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, WorkerStatus
 from camfleet_protocol.cluster import pod_name
 from camfleet_protocol.settings import effective_settings
@@ -369,6 +369,17 @@ def test_a_required_gpu_is_waited_for() -> None:
     assert plan.delete == () and plan.start is None
     assert reasons(plan)["Scheduled"] == ("False", "InsufficientGPU")
     assert reasons(plan)["Ready"] == ("False", "InsufficientGPU")
+
+
+def test_a_scheduler_that_counts_nodes_anew_is_not_worth_a_write() -> None:
+    of = camera(gpu={"mode": "Required"})
+    told = settled(of, unplaced(of, NOW - 10))
+    again = replace(
+        unplaced(of, NOW - 10), scheduling_message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    )
+    assert not status_differs(plan_camera(look(told, again), NOW + 60).status, told.status)
+    full = replace(again, scheduling_message="0/3 nodes are available: 3 Too many pods.")
+    assert reasons(plan_camera(look(told, full), NOW + 60))["Scheduled"] == ("False", "NodeFull")
 
 
 def test_a_preferred_gpu_is_waited_for_a_while_then_a_cpu_is_taken() -> None:

@@ -107,6 +107,9 @@ def _scheduled(situation: Situation) -> Fact:
         return Fact(_TRUE, "Scheduled")
     if pod.scheduled is False:
         reason = scheduling_reason(pod.scheduling_message, situation.gpu_resource)
+        said = situation.before.get(SCHEDULED)
+        if said is not None and said.status is _FALSE and said.reason == reason:
+            return said  # the scheduler's sentence counts nodes: it changes with each, and means the same
         return Fact(_FALSE, reason, pod.scheduling_message)
     return Fact(_UNKNOWN, "Pending", "the scheduler has not placed the worker yet")
 

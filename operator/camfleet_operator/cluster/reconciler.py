@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.api import AlreadyExists, Api, Forbidden, Invalid, NotFound
-from camfleet_operator.cluster.conditions import READY, TYPES
+from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
 from camfleet_operator.cluster.decide import (
     CameraObserved,
     CameraPlan,
@@ -231,7 +231,7 @@ class Reconciler:
         elif status_differs(plan.status, camera.status):
             await self._write_status(entry, plan.status)
             done = "updated" if done == "unchanged" else done
-        self._follow_rollout(key, plan)
+        self._follow_rollout(key, camera, plan)
         if plan.requeue_after is not None:
             self._again(key, plan.requeue_after)
         return done
@@ -252,7 +252,12 @@ class Reconciler:
         path = f"{_pods(entry.namespace)}/{deletion.name}"
         async with self._writing(Priority.DELETE):
             gone = not await self._api.delete(path, uid=deletion.uid)
-        self._store.pod_deleted(pod)
+        if gone:
+            metadata = {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+            self._store.remove(Kind.POD, {"metadata": metadata})
+            self._again(entry.key, 0.0)
+        else:
+            self._store.pod_deleted(pod)
         logger.info(
             "deleted pod %s%s: %s",
             deletion.name,
@@ -346,10 +351,15 @@ class Reconciler:
     def _refused_lately(self, record: _Record) -> bool:
         return bool(record.refusal) and self._clock() - record.refused_at < REFUSED_SECONDS
 
-    def _follow_rollout(self, key: str, plan: CameraPlan) -> None:
-        ready = {c.type: c.status for c in plan.status.conditions}.get(READY)
-        known = None if ready is ConditionStatus.UNKNOWN else ready is ConditionStatus.TRUE
-        soak = self._rollout.observe(key, converged=plan.converged, ready=known, now=self._clock())
+    def _follow_rollout(self, key: str, camera: Camera, plan: CameraPlan) -> None:
+        if camera.spec.suspend:
+            self._rollout.forget(key)  # nothing can be learnt from it
+            return
+        conditions = {c.type: c.status for c in plan.status.conditions}
+        ready = None if ConditionStatus.UNKNOWN is conditions[READY] else _is_ready(plan.status)
+        if conditions[SOURCE_CONNECTED] is ConditionStatus.FALSE:
+            ready = None  # its source's fault, which no profile can cause, says nothing of the change
+        soak = self._rollout.observe(key, converged=plan.converged, ready=ready, now=self._clock())
         if soak is not None:
             self._again(key, soak)
 
