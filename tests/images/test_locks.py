@@ -72,7 +72,12 @@ def test_the_dockerfiles_differ_only_in_the_program() -> None:
     for program, folder in PROGRAMS.items():
         text = (ROOT / folder / "Dockerfile").read_text()
         shared = text[: text.index("LABEL ")]
-        for word in (f"COPY {folder}/requirements.lock", f"AS {program}\n", f'CMD ["{program}"]'):
+        for word in (
+            f"COPY {folder}/requirements.lock",
+            f"COPY {folder} {folder}\n",
+            f"AS {program}\n",
+            f'CMD ["{program}"]',
+        ):
             assert word in shared
             shared = shared.replace(word, word.replace(folder, "X").replace(program, "X"))
         texts[program] = shared[shared.index("ARG BASE") :]

@@ -33,18 +33,8 @@ SUITE = "bookworm"
 PYTHON = "3.11"  # Debian bookworm's
 # Folder of the Dockerfile and the lock file of each image; the image has the key's name.
 PROGRAMS = {"operator": "operator", "gateway": "gateway", "worker": "worker_image"}
-# What the Dockerfiles copy for the wheel of Camfleet.
-_COMMON = (
-    "pyproject.toml",
-    "requirements-build.lock",
-    "README.md",
-    "LICENSE",
-    "protocol",
-    "operator",
-    "gateway",
-    "worker_image",
-    "cli",
-)
+# What each Dockerfile copies for the wheel of Camfleet, besides its own folder.
+_COMMON = ("pyproject.toml", "requirements-build.lock", "README.md", "LICENSE", "protocol", "cli")
 _NOT_COPIED = {"Dockerfile", "requirements.lock"}
 # What a Debian image leaves out to be "slim".
 _SLIM = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian")
@@ -124,7 +114,7 @@ def inputs(program: str, tree: Path = ROOT) -> list[Path]:
     """All files that go into an image, in a fixed order."""
     folder = tree / PROGRAMS[program]
     found = [tree / ".dockerignore", folder / "Dockerfile", folder / "requirements.lock"]
-    for name in _COMMON:
+    for name in (*_COMMON, PROGRAMS[program]):
         path = tree / name
         found += [
             file
