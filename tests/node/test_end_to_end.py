@@ -65,6 +65,9 @@ class Fleet:
     def kubectl(self, *arguments: str, check: bool = True) -> str:
         return self.cluster.plane.kubectl("-n", self.namespace, *arguments, check=check)
 
+    def apply(self, manifest: str) -> None:
+        self.cluster.plane.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=manifest)
+
     def metrics(self) -> str:
         with urllib.request.urlopen(f"{self.internal}/metrics", timeout=10) as answer:
             return str(answer.read().decode())
@@ -266,6 +269,35 @@ def test_a_source_that_goes_is_named_and_its_return_is_enough(fleet: Fleet) -> N
         fleet.rtsp.process.send_signal(18)  # SIGCONT
     wait_until(lambda: fleet.ready("hall"), "hall to be Ready again", seconds=60)
     assert fleet.pod("hall")["metadata"]["uid"] == pod, "a source's fault moves nothing"
+
+
+def test_a_secret_that_comes_late_and_is_corrected_is_taken_up(fleet: Fleet) -> None:
+    def reason() -> str:
+        conditions = fleet.camera("gate").get("status", {}).get("conditions", [])
+        return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
+
+    def login(password: str) -> str:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "gate-login"}}
+        return json.dumps({**secret, "stringData": {"username": USER, "password": password}})
+
+    camera = {
+        "apiVersion": "camfleet.io/v1alpha1",
+        "kind": "Camera",
+        "metadata": {"name": "gate"},
+        "spec": {
+            "source": {"rtsp": {"url": fleet.rtsp.url, "credentialsSecretRef": {"name": "gate-login"}}},
+            "inference": {"detectors": ["motion"]},
+        },
+    }
+    fleet.apply(json.dumps(camera))
+    wait_until(lambda: reason() == "CredentialsMissing", "CredentialsMissing", seconds=60)
+    pod = fleet.pod("gate")["metadata"]["uid"]
+    # The kubelet brings a changed Secret into the pod within a minute or two.
+    fleet.apply(login("wrong"))
+    wait_until(lambda: reason() == "AuthFailed", "AuthFailed", seconds=150)
+    fleet.apply(login(CANARY))
+    wait_until(lambda: fleet.ready("gate"), "gate to be Ready", seconds=150)
+    assert fleet.pod("gate")["metadata"]["uid"] == pod
 
 
 def test_deleting_a_camera_removes_its_pod(fleet: Fleet) -> None:

@@ -158,6 +158,8 @@ class Node:
             "containerRuntimeEndpoint": f"unix://{SOCKET}",
             "enforceNodeAllocatable": [],
             "failSwapOn": False,
+            # By default a minute: a changed Secret reaches its pod with this.
+            "syncFrequency": "10s",
             "resolvConf": str(resolver),
             "podLogsDir": str(self.folder / "logs"),
             "volumePluginDir": str(self.folder / "volume-plugins"),
