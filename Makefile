@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-down images test lint format bench crds chart lock clean
+.PHONY: help demo cluster cluster-down images test lint format bench bench-scale crds chart lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Benchmarks; results and machine go into bench/README.md by hand
 	@for b in bench/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+bench-scale: $(READY) ## Thousands of Cameras on a control plane of processes; SCALE_ARGS="--sizes 500 --naive"
+	@$(BIN)/python -m bench.scale $(SCALE_ARGS)
 
 crds: $(READY) ## Write the CRDs and docs/reference.md anew from the models
 	@$(BIN)/python -m crds.generate
