@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=200, help="single changes for the latency; 0 for none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     options = parser.parse_args()
-    options.sizes = [int(size) for size in options.sizes.split(",")]
+    options.sizes = [int(size) for size in options.sizes.split(",") if size]
     where = machine()
     results: list[Result] = []
     latencies: list[Latency] = []

@@ -77,13 +77,14 @@ class Latency:
     p50: float
     p99: float
     worst: float
+    promised: bool = True
 
     @classmethod
-    def of(cls, what: str, seconds: list[float]) -> Latency:
+    def of(cls, what: str, seconds: list[float], *, promised: bool = True) -> Latency:
         """Sum samples up."""
         ordered = sorted(1000 * s for s in seconds)
         p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        return cls(what, len(ordered), statistics.median(ordered), p99, ordered[-1])
+        return cls(what, len(ordered), statistics.median(ordered), p99, ordered[-1], promised)
 
 
 def is_lease(write: Write) -> bool:
@@ -412,5 +413,5 @@ async def latency(changes: int, existing: int = 100) -> list[Latency]:
         return [
             Latency.of("camera created → pod", created),
             Latency.of("suspend lifted → pod", resumed),
-            Latency.of("image changed → old pod gone, new pod", replaced),
+            Latency.of("image changed → old pod gone, new pod", replaced, promised=False),
         ]
