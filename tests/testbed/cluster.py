@@ -31,7 +31,7 @@ from tests.testbed.processes import started_at, wait_until
 ROOT = images.ROOT
 CHART = ROOT / "charts" / "camfleet"
 RECORD = "cluster.json"
-_TEMPORARY = "camfleet-cluster-"
+_TEMPORARY = "camfleet-node-"
 _SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings
 _RTSP_SERVER = ROOT / "tests" / "support" / "gst_rtsp.py"
 
@@ -136,7 +136,9 @@ class Cluster:
             "cgroup": self.machine.cgroup,
             "processes": {name: [pid, started_at(pid)] for name, pid in pids.items()},
         }
-        (self.folder / RECORD).write_text(json.dumps(record))
+        partial = self.folder / f".{RECORD}"  # complete or not there, for others that sweep
+        partial.write_text(json.dumps(record))
+        partial.replace(self.folder / RECORD)
 
     # ── For tests ───────────────────────────────────────────────────────────────────────────────────
 
