@@ -69,6 +69,7 @@ class WorkQueue:
             if not self._queued:
                 self._progress = self._clock()
             self._queued.add(key)
+            self._idle.clear()
             self._ready.put_nowait(key)
 
     def add_after(self, key: str, delay: float) -> None:
@@ -92,7 +93,6 @@ class WorkQueue:
             key = await self._ready.get()
             self._queued.discard(key)
             self._active.add(key)
-            self._idle.clear()
             try:
                 await handle(key)
                 self._failures.pop(key, None)
@@ -112,14 +112,14 @@ class WorkQueue:
             finally:
                 self._active.discard(key)
                 self._progress = self._clock()
-                if not self._active:
+                if not self._active and not self._queued:
                     self._idle.set()
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
 
     async def idle(self) -> None:
-        """Wait until no key is being handled."""
+        """Wait until no key waits or is being handled; timers may still be running."""
         await self._idle.wait()
 
     def close(self) -> None:

@@ -8,8 +8,9 @@ reconciles, and it looks at the world again before it does.
 from __future__ import annotations
 
 import json
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,10 @@ TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS = 100
 MAX_MESSAGE = 1000
+WATCH_SECONDS = 240
+SILENT_SECONDS = 75.0
+"""Without a byte for so long a watch is dead: bookmarks come every minute."""
+_LONGEST_EVENT = 4 * 1024 * 1024
 _LIST_RESTARTS = 3
 _DEFAULT_RETRY_AFTER = 1.0
 
@@ -239,6 +244,56 @@ class Api:
         except NotFound:
             return None
 
+    async def watch(
+        self, path: str, *, resource_version: str, label_selector: str | None = None
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Events of a collection from a version on: `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`, with objects.
+
+        Ends when the API server ends it, every few minutes: go on from the last object's version.
+
+        Raises:
+            Expired: That version is too old; list again.
+            Unavailable: The connection broke, or not even a bookmark has come for too long.
+        """
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(random.randrange(WATCH_SECONDS, 2 * WATCH_SECONDS)),
+        }
+        if label_selector:
+            params["labelSelector"] = label_selector
+        if self._connection.due:
+            self._authorization = await self._connection.refresh()
+        if self._session is None:
+            raise Unavailable(0, "Closed", "the connection to the API server is closed")
+        url = URL(f"{self._server}{path}?{urlencode(params)}", encoded=True)
+        headers = {"Accept": _JSON, **({"Authorization": self._authorization} if self._authorization else {})}
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+        try:
+            async with self._session.get(
+                url,
+                headers=headers,
+                timeout=timeout,
+                read_bufsize=_LONGEST_EVENT // 2,
+                allow_redirects=False,
+                **self._extra,
+            ) as response:
+                if response.status != 200:
+                    answer = _object(await response.read())
+                    raise _error(response.status, response.headers, answer, f"watch {path}")
+                async for line in response.content:
+                    event = _object(line)
+                    kind, found = str(event.get("type", "")), event.get("object") or {}
+                    if kind == "ERROR":
+                        raise _error(int(found.get("code") or 500), {}, found, f"watch {path}")
+                    yield kind, found
+        except TimeoutError as error:
+            raise Unavailable(0, "Timeout", f"watch {path}: silent for too long") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            text = redact(str(error) or type(error).__name__)[:MAX_MESSAGE]
+            raise Unavailable(0, "Unreachable", f"watch {path}: {text}") from error
+
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────
 
     async def create(self, path: str, body: Object, *, metadata_only: bool = False) -> Object:
@@ -365,6 +420,15 @@ class Api:
         except (aiohttp.ClientError, OSError) as error:
             text = redact(str(error) or type(error).__name__)[:MAX_MESSAGE]
             raise Unavailable(0, "Unreachable", f"{method} {url.path}: {text}") from error
+
+
+def _object(raw: bytes) -> Object:
+    """Decoded JSON, or an empty object for what is none."""
+    try:
+        decoded = json.loads(raw) if raw else {}
+    except ValueError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
 
 
 def resource_of(path: str) -> str:

@@ -1,9 +1,9 @@
 """`camfleet operator`: everything put together, started, watched over and stopped in order.
 
 ```
-kopf events ┐
-listings    ├─► Store ─► WorkQueue(camera) ─► Reconciler ─► API server
-signals     ┘                 (gated by the Lease)
+kopf events, pods ┐
+listings          ├─► Store ─► WorkQueue(camera) ─► Reconciler ─► API server
+signals           ┘                 (gated by the Lease)
 ```
 """
 
@@ -24,6 +24,7 @@ from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
+from camfleet_operator.cluster.pod_watch import PodWatch
 from camfleet_operator.cluster.probes import Check, Probes, ProbesError
 from camfleet_operator.cluster.reconciler import NotLeadingError, Reconciler
 from camfleet_operator.cluster.resync import Resync
@@ -46,6 +47,8 @@ STUCK_SECONDS = 120.0
 RENEW_SHARE, RETRY_SHARE = 10 / 15, 2 / 15
 """Of the Lease's duration: when a replica that cannot renew stops to act, and how often it tries."""
 DRAIN_SECONDS = 5.0
+ELECTION_SECONDS = 1.0
+FIRST_PASS_SECONDS = 30.0
 
 
 class DefaultsError(ValueError):
@@ -91,6 +94,8 @@ class Operator:
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
+        self._led = asyncio.Event()
+        """Set once this replica has taken over for the first time."""
         self.metrics = OperatorMetrics()
         self.store = Store(time.monotonic)
         self.queue = WorkQueue(expected=(ApiError, NotLeadingError))
@@ -104,6 +109,7 @@ class Operator:
             interval=settings.resync_seconds,
             done=self.metrics.resynced,
         )
+        self.pods = PodWatch(self.api, self.store, self.queue.add, self.resync, settings.namespace)
         self.watch = Watch(self.store, self.queue.add, self.api.connection_info, settings.namespace)
         self.lease = LeaderElection(
             self.api,
@@ -168,8 +174,8 @@ class Operator:
                 **({"signals": self._watch_health()} if self._settings.gateway_metrics else {}),
                 "events": self.events.run(),
                 "reconcile": self.queue.run(self._handle, concurrency=CONCURRENCY),
-                # Last: when kopf ends, it ends every task that was made after it.
-                "watch": self.watch.run(kopf_stop, self._handle_signals),
+                "pods": self._follow_pods(),
+                "watch": self._follow_cameras(kopf_stop),
             }.items()
         }
         stop = asyncio.create_task(self._stop.wait(), name="stop")
@@ -200,6 +206,30 @@ class Operator:
             await self.lease.release()
         except ApiError as error:
             logger.warning("the Lease could not be handed over: %s", error.message)
+
+    async def _follow_pods(self) -> None:
+        await self._first_pass()
+        await self.pods.run()
+
+    async def _follow_cameras(self, stop: asyncio.Event) -> None:
+        await self._first_pass()
+        # When kopf ends, it ends every task that was made after it: all of ours run by now.
+        await self.watch.run(stop, self._handle_signals)
+
+    async def _first_pass(self) -> None:
+        """Wait until every camera has been looked at once, if this replica leads at once; not for ever.
+
+        News has no use before that, for a listing has just told everything, and what it costs would be
+        missed by the cameras that wait for their first pod.
+        """
+        await self.resync.first.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ELECTION_SECONDS):
+                await self._led.wait()
+        if self._led.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_PASS_SECONDS):
+                    await self.queue.idle()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -235,6 +265,7 @@ class Operator:
         await self.resync.first.wait()
         for key in self.store.keys():
             self.queue.add(key)
+        self._led.set()
 
     async def _watch_health(self) -> None:
         await self.resync.first.wait()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from camfleet_operator.cluster.api import AlreadyExists, Api, Forbidden, Invalid, NotFound
 from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
 from camfleet_operator.cluster.decide import (
+    UNSEEN_SECONDS,
     CameraObserved,
     CameraPlan,
     DeletePod,
@@ -321,7 +322,7 @@ class Reconciler:
             pod["metadata"]["name"],
             extra={"camera": entry.key, "attempt": start.attempt},
         )
-        self._again(key, 0.0)
+        self._again(key, UNSEEN_SECONDS)  # or as soon as anything is heard of the pod
         return True
 
     async def _previous_is_gone(self, entry: CameraEntry, camera: Camera) -> bool:

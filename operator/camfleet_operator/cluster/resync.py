@@ -45,6 +45,7 @@ class Resync:
         self._interval = interval
         self._clock = clock
         self._done = done
+        self._versions: dict[str, str] = {}
         self.first = asyncio.Event()
         """Set once everything has been listed."""
         self.last = clock()
@@ -72,11 +73,23 @@ class Resync:
         """
         # Pods last: a camera must be known before its pods have somebody to concern.
         for kind, path, selector in self._collections():
-            for key in await self._list(kind, path, selector):
-                self._changed(key)
+            await self.list_again(kind, path, selector)
         self.last = self._clock()
         self.first.set()
         self._done()
+
+    def version(self, path: str) -> str:
+        """At which version a collection was listed last."""
+        return self._versions[path]
+
+    async def list_again(self, kind: Kind, path: str, selector: str | None) -> None:
+        """List one collection out of turn.
+
+        Raises:
+            ApiError: It could not be listed.
+        """
+        for key in await self._list(kind, path, selector):
+            self._changed(key)
 
     async def _list(self, kind: Kind, path: str, selector: str | None) -> set[str]:
         changed: set[str] = set()
@@ -86,6 +99,7 @@ class Resync:
             return str(raw["metadata"]["uid"])
 
         listing = await self._api.list_as(path, take, label_selector=selector)
+        self._versions[path] = listing.resource_version
         return changed | self._store.sweep(
             kind, set(listing.items), listing.resource_version, within=_scope(path)
         )

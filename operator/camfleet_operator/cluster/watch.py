@@ -1,8 +1,8 @@
-"""kopf as the source of events: each event of a camera, profile or worker pod goes to the store.
+"""kopf as the source of events: each event of a camera or profile goes to the store.
 
 Only `on.event` is used. Such a handler is level-triggered, kopf writes nothing to the objects for it, and
 what it raises would be swallowed: so it only stores and enqueues. kopf tells nothing of what disappeared
-while a watch was broken; `Resync` finds that.
+while a watch was broken; `Resync` finds that. Pods are followed by `PodWatch`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import kopf
 
 from camfleet_operator.cluster.connection import ConnectionInfo
 from camfleet_operator.cluster.store import Kind, Store
-from camfleet_protocol.cluster import CAMERAS, GROUP, PROFILES, VERSION, WORKER_SELECTOR
+from camfleet_protocol.cluster import CAMERAS, GROUP, PROFILES, VERSION
 
 _RELOGIN = timedelta(minutes=5)
 _SERVER_TIMEOUT = 300
@@ -73,7 +73,6 @@ class Watch:
         resources: tuple[tuple[Kind, tuple[str, ...]], ...] = (
             (Kind.CAMERA, (GROUP, VERSION, CAMERAS)),
             (Kind.PROFILE, (GROUP, VERSION, PROFILES)),
-            (Kind.POD, ("", "v1", "pods")),
         )
         for kind, resource in resources:
             kopf.on.event(*resource, registry=registry, id=f"see-{resource[-1]}")(self._handler(kind))
@@ -129,7 +128,6 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = _SERVER_TIMEOUT
     settings.watching.client_timeout = _SERVER_TIMEOUT + 10
     settings.watching.chunk_size = _PAGE
-    settings.watching.label_selectors["", "v1", "pods"] = WORKER_SELECTOR
     settings.networking.request_timeout = 30
     # An object's own task in kopf ends soon after its last event: thousands of idle ones are memory.
     settings.queueing.idle_timeout = 0.5
