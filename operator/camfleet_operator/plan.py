@@ -46,6 +46,7 @@ class WorkerRun:
     started_at: float
     ended_at: float | None = None
     exit_code: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def plan_worker(observed: Observed, now: float, policy: RestartPolicy | None = N
     if not ended:
         return Plan((started,), _scheduled(ConditionStatus.TRUE, "Starting"))
     last = ended[-1]
-    ended_at = last.ended_at if last.ended_at is not None else now
+    ended_at = min(last.ended_at if last.ended_at is not None else last.started_at, now)
     if last.fingerprint != desired.fingerprint:
         failures = 0  # what failed was another spec
         wait = 0.0
@@ -159,7 +160,9 @@ def plan_worker(observed: Observed, now: float, policy: RestartPolicy | None = N
         failures = 1 if ran >= policy.healthy_after else failures + 1
         wait = ended_at + policy.delay(failures) - now
     if wait > 0:
-        message = f"{_how_it_ended(last)}; ended {failures} times in a row, next try in {wait:.0f} s"
+        # Without the seconds that are left: a message that changes all the time is a write all the time.
+        pause = policy.delay(failures)
+        message = f"{_how_it_ended(last)}; ended {failures} times in a row, tried again after {pause:.0f} s"
         return Plan((), _scheduled(ConditionStatus.FALSE, "WorkerBackoff", message), requeue_after=wait)
     forget = tuple(ForgetRun(run.uid, failures) for run in ended)
     message = _how_it_ended(last) if failures else ""
@@ -180,7 +183,7 @@ def _scheduled(status: ConditionStatus, reason: str, message: str = "") -> Plann
 
 def _how_it_ended(run: WorkerRun) -> str:
     if run.exit_code is None:
-        return "the worker ended"
+        return f"the worker ended ({run.reason})" if run.reason else "the worker ended"
     if run.exit_code < 0:
         return f"the worker was ended by signal {-run.exit_code}"
     return f"the worker exited with code {run.exit_code}"

@@ -248,7 +248,7 @@ def test_a_changed_source_replaces_the_pod_break_before_make() -> None:
     of = camera(source={"testPattern": {"fps": 5}}, generation=2)
     plan = plan_camera(look(of, running()), NOW)
     assert [d.reason for d in plan.delete] == ["changed"] and plan.start is None
-    waiting = plan_camera(look(of, running(deleting=True, running=False)), NOW)
+    waiting = plan_camera(look(of, running(deleting=True, running=False, gone_by=NOW)), NOW)
     assert waiting.delete == () and waiting.start is None
     assert reasons(waiting)["Scheduled"] == ("False", "Replacing")
     gone = CameraStatus(worker=WorkerStatus(attempt=1, pod_name="x", pod_uid="pod-1"))
@@ -296,8 +296,66 @@ def test_a_device_that_nothing_grants_is_named() -> None:
 
 
 def test_an_image_edited_by_hand_is_replaced() -> None:
-    plan = plan_camera(look(None, running(image="somebody/else:1")), NOW)
+    plan = plan_camera(look(None, running(image="somebody/else:1", edited=True)), NOW)
     assert [d.uid for d in plan.delete] == ["pod-1"]
+
+
+def test_an_image_that_admission_has_rewritten_is_nobodys_edit() -> None:
+    plan = plan_camera(look(None, running(image="mirror.example/worker:1@sha256:0")), NOW)
+    assert plan.delete == ()
+
+
+def test_pods_that_are_taken_away_again_and_again_come_back_ever_later() -> None:
+    gone = camera(CameraStatus(worker=WorkerStatus(attempt=4, pod_name="x", pod_uid="gone")))
+    for restarts, waits in ((0, 0), (1, 0), (2, 10), (3, 20), (9, 300)):
+        plan = plan_camera(look(gone, restarts=restarts, restarted_at=NOW), NOW)
+        assert (plan.start is None) == (waits > 0)
+        assert plan.requeue_after == (pytest.approx(waits) if waits else None)
+        if waits:
+            assert reasons(plan)["Scheduled"] == ("False", "WorkerBackoff")
+
+
+def test_a_pod_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    stuck = running(deleting=True, running=False, gone_by=NOW - 10)
+    waiting = plan_camera(look(None, stuck), NOW)
+    assert waiting.start is None and waiting.requeue_after == pytest.approx(50)
+    after = plan_camera(look(None, replace(stuck, gone_by=NOW - 61)), NOW)
+    assert after.start is not None and after.start.attempt == 2
+    assert after.status.worker is not None and after.status.worker.attempt == 2
+    both = plan_camera(look(None, replace(stuck, gone_by=NOW - 61), running(2)), NOW)
+    assert both.start is None and both.delete == ()
+
+
+def test_a_pod_that_the_kubelet_refuses_twice_is_tried_again_in_ten_seconds() -> None:
+    refused = pod(2, ended=True, ended_at=NOW - 4, created_at=NOW - 5, ended_reason="OutOfpods")
+    first = plan_camera(look(None, refused, failures=1), NOW)
+    assert first.start is None and first.requeue_after == pytest.approx(6)
+    said = {c.type: c.message for c in first.status.conditions}["Scheduled"]
+    assert "OutOfpods" in said
+    later = plan_camera(look(None, refused, failures=1), NOW + 1)
+    assert not status_differs(later.status, first.status), "the countdown is not worth a write"
+    assert plan_camera(look(None, refused, failures=1), NOW + 7).start is not None
+
+
+def test_a_cpu_worker_that_fails_is_not_forgiven_for_being_no_gpu_worker() -> None:
+    of = camera(gpu={"mode": "Preferred"})
+    failed = pod(8, of=of, variant=Variant.CPU, ended=True, ended_at=NOW - 1, exit_code=1)
+    plan = plan_camera(look(of, failed, failures=7), NOW)
+    assert plan.start is None and plan.requeue_after is not None and plan.requeue_after > 100
+
+
+def test_a_quota_for_gpus_sends_a_camera_that_only_prefers_one_to_a_cpu() -> None:
+    of = camera(gpu={"mode": "Preferred"})
+    early = plan_camera(look(of, refusal="quota", refused_for=5), NOW)
+    assert early.start is not None and early.start.variant is Variant.GPU
+    late = plan_camera(look(of, refusal="quota", refused_for=60), NOW)
+    assert late.start is not None and late.start.variant is Variant.CPU and late.cpu_next
+
+
+def test_a_suspended_camera_takes_settings_without_its_turn() -> None:
+    of = settled(camera(profileRef={"name": "hall"}, suspend=True))
+    plan = plan_camera(look(of, profile=profile(stream={"fps": 2}), granted=False), NOW)
+    assert not plan.needs_grant and plan.obstructed
 
 
 def test_the_older_of_two_attempts_goes() -> None:

@@ -20,9 +20,9 @@ class Fleet:
     def granted(self) -> list[str]:
         return [name for name in self.names if self.rollout.granted(name)]
 
-    def observe(self, now: float, *, ready: bool | None = True) -> None:
+    def observe(self, now: float, *, ready: bool | None = True, excused: bool = False) -> None:
         for name in self.granted():
-            self.rollout.observe(name, converged=True, ready=ready, now=now)
+            self.rollout.observe(name, converged=True, ready=ready, excused=excused, now=now)
 
 
 def test_five_hundred_cameras_take_a_good_change_in_doubling_waves() -> None:
@@ -67,13 +67,50 @@ def test_readiness_must_last() -> None:
     assert rollout.granted("a")
 
 
-def test_without_eyes_the_waves_go_on_slowly() -> None:
-    rollout = Rollout(lambda _: None, first=1, soak=10, blind=60)
+def test_without_eyes_nothing_goes_on() -> None:
+    fleet = Fleet(20)
+    for second in range(0, 3600, 10):
+        fleet.observe(second, ready=None)
+    assert len(fleet.woken) == 5
+
+
+def test_a_change_that_looks_like_a_fault_of_every_source_stops_as_well() -> None:
+    fleet = Fleet(60)
+    for second in range(0, 3600, 10):
+        fleet.observe(second, ready=False, excused=True)
+    assert len(fleet.woken) == 5
+
+
+def test_single_sources_that_fail_meanwhile_hold_nobody_up() -> None:
+    fleet = Fleet(60)
+    broken = set(fleet.granted()[:1])
+    for second in range(0, 3600, 10):
+        for name in fleet.granted():
+            bad = name in broken
+            fleet.rollout.observe(name, converged=True, ready=not bad, excused=bad, now=second)
+    assert len(fleet.woken) == 60 and fleet.rollout.waiting() == 0
+
+
+def test_a_change_through_many_profiles_at_once_is_bounded_in_all() -> None:
+    woken: list[str] = []
+    rollout = Rollout(woken.append, first=5)
+    for profile in range(40):
+        for number in range(2):
+            rollout.request(f"ns.p{profile}", f"ns.c{profile}-{number}", was_ready=True)
+    assert len(woken) == 20
+    for name in woken[:]:
+        rollout.observe(name, converged=True, ready=True, now=0)
+        rollout.observe(name, converged=True, ready=True, now=11)
+    assert len(woken) == 40
+
+
+def test_who_forgets_everything_begins_anew() -> None:
+    rollout = Rollout(lambda _: None, first=1)
     rollout.request("p", "a", was_ready=True)
     rollout.request("p", "b", was_ready=True)
-    assert rollout.observe("a", converged=True, ready=None, now=0) == 60
-    assert rollout.observe("a", converged=True, ready=None, now=60) is None
-    assert rollout.granted("b")
+    rollout.reset()
+    assert rollout.waiting() == 0
+    assert rollout.request("p", "b", was_ready=True)
 
 
 def test_one_profile_does_not_wait_for_another() -> None:

@@ -150,3 +150,24 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     listed(seen, Kind.POD, [], "1000")
     assert seen.counts() == {"Camera": 0, "CameraProfile": 0, "Pod": 0}
     assert not seen._pods_of and not seen._users and not seen._by_uid
+
+
+def test_only_a_change_of_the_same_pods_image_is_an_edit() -> None:
+    seen = store()
+    seen.apply(Kind.CAMERA, camera())
+    made = pod(version=2)
+    del made["spec"]["containers"]  # our own answer does not know what admission has made of it
+    seen.apply(Kind.POD, made)
+    seen.apply(Kind.POD, pod(version=3, containers=[{"name": "worker", "image": "mirror/i"}]))
+    assert [p.edited for p in seen.pods_of("uid-door")] == [False]
+    seen.apply(Kind.POD, pod(version=4, containers=[{"name": "worker", "image": "other"}]))
+    assert [p.edited for p in seen.pods_of("uid-door")] == [True]
+
+
+def test_a_camera_that_is_being_deleted_says_so() -> None:
+    seen = store()
+    raw = camera()
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    seen.apply(Kind.CAMERA, raw)
+    entry = seen.camera("site.door")
+    assert entry is not None and entry.deleting

@@ -285,6 +285,8 @@ class Api:
                 async for line in response.content:
                     event = _object(line)
                     kind, found = str(event.get("type", "")), event.get("object") or {}
+                    if not kind or not found:
+                        raise Unavailable(0, "CutOff", f"watch {path}: an event was cut off")
                     if kind == "ERROR":
                         raise _error(int(found.get("code") or 500), {}, found, f"watch {path}")
                     yield kind, found

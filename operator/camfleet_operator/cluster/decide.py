@@ -24,6 +24,7 @@ from camfleet_operator.plan import (
     PlannedCondition,
     StartWorker,
     StopWorker,
+    WorkerRun,
     plan_worker,
 )
 from camfleet_protocol.camera import (
@@ -40,6 +41,9 @@ from camfleet_protocol.settings import Settings
 
 _CONDITION_FACTS = attrgetter(*(Condition.model_fields.keys() - {"last_transition_time"}))
 _STATUS_PARTS = attrgetter(*(CameraStatus.model_fields.keys() - {"conditions"}))
+_EDITED = "edited by hand"
+LOST_SECONDS = 60.0
+"""A pod that is not gone for so long after its grace time is not waited for."""
 UNSEEN_SECONDS = 15.0
 """For so long a new pod about which the scheduler has said nothing is not worth a status write of its own."""
 
@@ -77,6 +81,9 @@ class CameraObserved:
         failures: Ends in a row that nobody asked for.
         cpu_next: Whether the next worker takes a CPU because no GPU came.
         refusal: Why the API server refused the last pod, if it did.
+        refused_for: Seconds since it refused the first one in a row.
+        restarts: How often a pod was started lately that no edit of the camera has asked for.
+        restarted_at: When the last one was; Unix seconds.
     """
 
     camera: Camera
@@ -89,6 +96,9 @@ class CameraObserved:
     failures: int = 0
     cpu_next: bool = False
     refusal: str = ""
+    refused_for: float = 0.0
+    restarts: int = 0
+    restarted_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ class CameraPlan:
         hold_status: Seconds for which the status need not be written yet; 0 to write it now if it differs.
         needs_grant: Whether a change waits for the rollout.
         converged: Whether settings and pod are what they should be.
+        obstructed: Whether no worker can be started, for as long as nothing changes.
         cpu_next: As in `CameraObserved`, to be remembered.
         failures: As in `CameraObserved`, to be remembered.
         requeue_after: Seconds after which to look again, if nothing happens before.
@@ -115,6 +126,7 @@ class CameraPlan:
     hold_status: float = 0.0
     needs_grant: bool = False
     converged: bool = True
+    obstructed: bool = False
     cpu_next: bool = False
     failures: int = 0
     requeue_after: float | None = None
@@ -133,7 +145,7 @@ def plan_camera(
     """
     camera, shape = observed.camera, observed.shape
     worker = camera.status.worker or WorkerStatus()
-    strangers, pods = _sort_out(observed)
+    strangers, pods, lost = _sort_out(observed, now)
     alive = [pod for pod in pods if pod.alive]
     newest = max(alive, key=lambda pod: pod.attempt, default=None)
     obstacle = _obstacle(observed)
@@ -152,8 +164,8 @@ def plan_camera(
         Observed(
             desired=desired,
             suspended=bool(camera.spec.suspend),
-            runs=[pod.as_run() for pod in pods],
-            last_attempt=max([_spent_attempt(worker), *(pod.attempt for pod in pods)]),
+            runs=[_as_run(pod, shape, desired) for pod in pods],
+            last_attempt=max([_spent_attempt(worker), *(pod.attempt for pod in (*pods, *lost))]),
             failures=observed.failures,
         ),
         now,
@@ -178,10 +190,13 @@ def plan_camera(
                 start = StartPod(attempt, choice.variant)
     if start is not None and strangers:
         start = None  # one worker at a time, whoever made the other one
+    pause = _pause(observed, now, policy or RestartPolicy()) if start is not None else 0.0
+    if pause > 0:
+        start = None
 
     current = newest if newest is not None and not newest.deleting else None
     situation = Situation(
-        blocked=obstacle or _waiting(observed, plan.condition),
+        blocked=obstacle or _waiting(observed, plan.condition, paused=pause > 0),
         pod=None if delete and current is not None and any(d.uid == current.uid for d in delete) else current,
         health=observed.health,
         before=_said_of(current, camera.status),
@@ -200,7 +215,14 @@ def plan_camera(
         **_kept(camera.status),
     )
     hold = _hold(current, start, now)
-    requeue = [plan.requeue_after, choice.look_again if choice is not None else None, hold or None]
+    overdue = [pod.gone_by + LOST_SECONDS - now for pod in pods if pod.deleting]
+    requeue = [
+        plan.requeue_after,
+        choice.look_again if choice is not None else None,
+        hold or None,
+        pause or None,
+        *overdue,
+    ]
     return CameraPlan(
         delete=tuple(delete),
         start=start,
@@ -209,6 +231,7 @@ def plan_camera(
         hold_status=hold,
         needs_grant=settings_wait or pod_wait,
         converged=not (settings_wait or pod_wait or delete or start) and current is not None,
+        obstructed=obstacle is not None or bool(observed.refusal),
         cpu_next=choice is not None and choice.cpu_next,
         failures=failures,
         requeue_after=min((seconds for seconds in requeue if seconds is not None), default=None),
@@ -234,19 +257,26 @@ def _spent_attempt(worker: WorkerStatus) -> int:
 # ── Pods ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sort_out(observed: CameraObserved) -> tuple[list[PodSeen], list[PodSeen]]:
-    """Split pods into copies that no attempt made, and attempts; an edited one loses its fingerprint."""
+def _sort_out(observed: CameraObserved, now: float) -> tuple[list[PodSeen], list[PodSeen], list[PodSeen]]:
+    """Split pods into copies that no attempt made, attempts, and those lost with their node.
+
+    A pod whose grace time is long over has a kubelet that does not answer. The next attempt does not wait
+    for it: the gateway does not hear it any more. An edited pod loses its fingerprint.
+    """
     strangers: list[PodSeen] = []
     pods: list[PodSeen] = []
+    lost: list[PodSeen] = []
     for pod in observed.pods:
         expected = pod_name(observed.camera.metadata.name, observed.camera_uid, pod.attempt)
         if pod.attempt < 1 or pod.name != expected or _impostor(pod, observed.camera.status.worker):
             strangers.append(pod)
-        elif observed.shape is not None and _edited(pod, observed.shape):
-            pods.append(replace(pod, fingerprint="edited by hand"))
+        elif is_lost(pod, now):
+            lost.append(pod)
+        elif pod.edited:
+            pods.append(replace(pod, fingerprint=_EDITED))
         else:
             pods.append(pod)
-    return strangers, pods
+    return strangers, pods, lost
 
 
 def _impostor(pod: PodSeen, worker: WorkerStatus | None) -> bool:
@@ -259,13 +289,36 @@ def _impostor(pod: PodSeen, worker: WorkerStatus | None) -> bool:
     )
 
 
-def _edited(pod: PodSeen, shape: WorkerShape) -> bool:
-    return pod.variant(shape.fingerprints) is not None and pod.image != shape.image
+def is_lost(pod: PodSeen, now: float) -> bool:
+    """Whether a pod should be gone for so long that nobody can be expected to end it."""
+    return pod.deleting and now > pod.gone_by + LOST_SECONDS
+
+
+def _as_run(pod: PodSeen, shape: WorkerShape | None, desired: DesiredWorker | None) -> WorkerRun:
+    """A pod as the planner sees it. One that failed as a GPU worker counts against the CPU worker as well."""
+    run = pod.as_run()
+    if (
+        pod.ended
+        and desired is not None
+        and shape is not None
+        and pod.variant(shape.fingerprints) is not None
+    ):
+        return replace(run, fingerprint=desired.fingerprint)
+    return run
+
+
+def _pause(observed: CameraObserved, now: float, policy: RestartPolicy) -> float:
+    """Seconds to wait before another pod that nobody's edit asks for.
+
+    Whoever takes pods away or changes them at once (a webhook, another operator) would otherwise have us
+    make pods as fast as we can.
+    """
+    return max(0.0, observed.restarted_at + policy.delay(observed.restarts) - now)
 
 
 def _sound(pod: PodSeen) -> bool:
     """Whether a pod of another shape may stay for a while: not one that was edited, is lost or never ran."""
-    return pod.fingerprint != "edited by hand" and not pod.ended and pod.scheduled is not False
+    return pod.fingerprint != _EDITED and not pod.ended and pod.scheduled is not False
 
 
 def _desired(
@@ -295,7 +348,9 @@ def _choose_variant(
     if shape.gpu_mode is not GpuMode.PREFERRED:
         return _Choice(next(iter(shape.fingerprints)), None, cpu_next=False)
     if newest is None or newest.deleting:
-        return _Choice(Variant.CPU if observed.cpu_next else Variant.GPU, None, cpu_next=observed.cpu_next)
+        refused = bool(observed.refusal) and observed.refused_for >= patience  # by a quota for GPUs, say
+        cpu = observed.cpu_next or refused
+        return _Choice(Variant.CPU if cpu else Variant.GPU, None, cpu_next=cpu)
     variant = newest.variant(shape.fingerprints)
     if variant is Variant.GPU and newest.unschedulable_since:
         left = newest.unschedulable_since + patience - now
@@ -326,7 +381,12 @@ def _settings_now(observed: CameraObserved) -> tuple[Settings | None, bool]:
     wanted, known = observed.settings, observed.camera.status.settings
     if known is None or not known.hash:
         return wanted, False
-    if wanted is not None and (wanted.hash == known.hash or observed.granted or _own_edit(observed.camera)):
+    if wanted is not None and (
+        wanted.hash == known.hash
+        or observed.granted
+        or observed.camera.spec.suspend  # it has no worker that could suffer
+        or _own_edit(observed.camera)
+    ):
         return wanted, False
     try:
         return Settings.model_validate(known.values), wanted is not None
@@ -352,8 +412,11 @@ def _obstacle(observed: CameraObserved) -> Fact | None:
     return None
 
 
-def _waiting(observed: CameraObserved, planned: PlannedCondition) -> Fact | None:
+def _waiting(observed: CameraObserved, planned: PlannedCondition, *, paused: bool) -> Fact | None:
     """Why there is no worker right now."""
+    if paused:
+        message = f"its pod was taken away {observed.restarts} times lately; the next one waits for a while"
+        return Fact(ConditionStatus.FALSE, "WorkerBackoff", message)
     if observed.refusal:
         return Fact(ConditionStatus.FALSE, "PodRefused", observed.refusal)
     if planned.reason in ("WorkerBackoff", "Replacing"):

@@ -248,6 +248,7 @@ class Operator:
         finally:
             self.metrics.reconciled(result, time.monotonic() - started)
             self.metrics.queue_depth(self.queue.depth)
+            self.metrics.rollout_waiting(self.rollout.waiting())
 
     def _again(self, key: str, delay: float) -> None:
         if delay > 0:
@@ -258,7 +259,9 @@ class Operator:
     def _leading(self, leader: bool) -> None:
         self.metrics.leading(leader)
         logger.info("this replica %s", "acts now" if leader else "stands by")
-        if leader:
+        if not leader:
+            self.reconciler.reset()
+        else:
             asyncio.get_running_loop().create_task(self._take_over(), name="take-over")
 
     async def _take_over(self) -> None:

@@ -50,6 +50,9 @@ class OperatorMetrics:
         self._frozen = Gauge(
             f"{_PREFIX}frozen", "1 where nothing is moved for the moment.", labelnames=["scope"], registry=to
         )
+        self._rollout_waiting = Gauge(
+            f"{_PREFIX}rollout_waiting", "Cameras whose change waits for others to be well.", registry=to
+        )
         self._leader = Gauge(f"{_PREFIX}leader", "1 if this replica acts.", registry=to)
         ProcessCollector(registry=self.registry)
 
@@ -82,6 +85,10 @@ class OperatorMetrics:
     def frozen(self, scope: str, is_frozen: bool) -> None:
         """Nothing is moved in this scope for the moment, or is again."""
         self._frozen.labels(scope).set(is_frozen)
+
+    def rollout_waiting(self, cameras: int) -> None:
+        """So many cameras have not got a changed profile or new defaults yet."""
+        self._rollout_waiting.set(cameras)
 
     def leading(self, leads: bool) -> None:
         """Whether this replica acts."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 
 from camfleet_operator.cluster.api import Api, ApiError, Expired
@@ -33,6 +34,7 @@ class PodWatch:
         changed: Called with a camera whose pods have changed.
         resync: Has listed the pods, and lists them again where a watch cannot go on.
         namespaces: Which to follow; all if empty.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class PodWatch:
         changed: Callable[[str], None],
         resync: Resync,
         namespaces: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._store = store
         self._changed = changed
         self._resync = resync
+        self._clock = clock
         self._paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces] or ["/api/v1/pods"]
 
     async def run(self) -> None:
@@ -59,6 +63,7 @@ class PodWatch:
     async def _follow(self, path: str) -> None:
         version, failures = self._resync.version(path), 0
         while True:
+            started = self._clock()
             try:
                 async for kind, pod in self._api.watch(
                     path, resource_version=version, label_selector=WORKER_SELECTOR
@@ -70,6 +75,8 @@ class PodWatch:
                     changed = self._store.remove if gone else self._store.apply
                     for key in changed(Kind.POD, pod):
                         self._changed(key)
+                if self._clock() - started < _FIRST_PAUSE:
+                    await asyncio.sleep(_FIRST_PAUSE)  # an API server that ends watches at once
             except Expired:
                 version = await self._list_again(path, version)
             except ApiError as error:

@@ -31,6 +31,9 @@ class PodSeen:
         waiting: Reason for which the container does not run (`ImagePullBackOff`, …); empty if it does or
             nothing is known.
         ended: Whether it has failed or succeeded for good.
+        gone_by: When it should be gone, if it is being deleted: the end of its grace time.
+        image: Image of its container; empty if that is not known.
+        edited: Whether its image was changed after it was made.
     """
 
     namespace: str
@@ -41,7 +44,9 @@ class PodSeen:
     fingerprint: str
     image: str
     created_at: float
+    edited: bool = False
     deleting: bool = False
+    gone_by: float = 0.0
     node: str = ""
     scheduled: bool | None = None
     scheduling_message: str = ""
@@ -85,6 +90,7 @@ class PodSeen:
             started_at=self.created_at,
             ended_at=self.ended_at,
             exit_code=self.exit_code,
+            reason=self.ended_reason,
         )
 
     def variant(self, fingerprints: Mapping[Variant, str]) -> Variant | None:
@@ -109,7 +115,7 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
     ended = phase in ("Failed", "Succeeded")
     containers: Sequence[Mapping[str, Any]] = spec.get("containers") or ()
     container = next((c for c in containers if c.get("name") == CONTAINER), {})
-    ended_at = _seconds(terminated.get("finishedAt")) if ended else None
+    ended_at = _ended_at(metadata, conditions, terminated) if ended else None
     return PodSeen(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -120,6 +126,7 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
         image=container.get("image", ""),
         created_at=_seconds(metadata.get("creationTimestamp")) or 0.0,
         deleting=bool(metadata.get("deletionTimestamp")),
+        gone_by=_seconds(metadata.get("deletionTimestamp")) or 0.0,
         node=spec.get("nodeName") or "",
         scheduled=True if spec.get("nodeName") else scheduled,
         scheduling_message=(scheduling.get("message") or "")[:_MAX_MESSAGE] if scheduled is False else "",
@@ -133,6 +140,17 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
         ended_at=ended_at,
         ended_reason=(status.get("reason") or "")[:64] if ended else "",
     )
+
+
+def _ended_at(
+    metadata: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]], terminated: Mapping[str, Any]
+) -> float | None:
+    """When a pod ended. One that the kubelet refused or evicted has no container that could say so."""
+    if (finished := _seconds(terminated.get("finishedAt"))) is not None:
+        return finished
+    changes = (_seconds(condition.get("lastTransitionTime")) for condition in conditions.values())
+    known = [change for change in changes if change is not None]
+    return max(known, default=_seconds(metadata.get("creationTimestamp")))
 
 
 def _container_states(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.api import AlreadyExists, Api, Forbidden, Invalid, NotFound
+from camfleet_operator.cluster.api import AlreadyExists, Api, Conflict, Forbidden, Invalid, NotFound
 from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
 from camfleet_operator.cluster.decide import (
     UNSEEN_SECONDS,
@@ -23,6 +23,7 @@ from camfleet_operator.cluster.decide import (
     CameraPlan,
     DeletePod,
     StartPod,
+    is_lost,
     plan_camera,
     status_differs,
 )
@@ -40,7 +41,14 @@ from camfleet_protocol.settings import Settings, effective_settings
 logger = logging.getLogger(__name__)
 
 REFUSED_SECONDS = 15.0
+LONGEST_REFUSED_SECONDS = 300.0
+STEADY_SECONDS = 600.0
+"""A pod that stood for so long was not taken away."""
 GONE_SECONDS = 2.0
+
+
+class GoneError(Exception):
+    """The camera is not there any more, and no event has said so."""
 
 
 class NotLeadingError(Exception):
@@ -72,7 +80,15 @@ class _Record:
     failures: int = 0
     cpu_next: bool = False
     refusal: str = ""
+    refusals: int = 0
     refused_at: float = 0.0
+    first_refused_at: float = 0.0
+    generation: int = 0
+    """Of the camera when the last pod was started or refused: an edit of it has another chance at once."""
+    starts: int = 0
+    restarts: int = 0
+    restarted_at: float = 0.0
+    lost: frozenset[str] = frozenset()
     running_uid: str = ""
     shape_for: tuple[Any, ...] = ()
     """The specs of camera and profile that `shape` and `settings` were worked out from."""
@@ -129,8 +145,8 @@ class Reconciler:
             ApiError: The API server did not take a write; to be tried again later.
         """
         entry = self._store.camera(key)
-        if entry is None:
-            # Its pods have an owner that is gone: the garbage collector takes them.
+        if entry is None or entry.deleting:
+            # Its pods have an owner that is gone, or going: the garbage collector takes them.
             self._records.pop(key, None)
             self._rollout.forget(key)
             return "gone"
@@ -150,13 +166,26 @@ class Reconciler:
         ):
             observed = self._observed(key, entry, camera, record, pods)
             plan = self._plan(observed)
-        return await self._execute(key, entry, camera, record, observed, plan)
+        try:
+            return await self._execute(key, entry, camera, record, observed, plan)
+        except GoneError:
+            metadata = {"namespace": entry.namespace, "name": entry.name, "uid": entry.uid}
+            self._store.remove(Kind.CAMERA, {"metadata": metadata})
+            self._again(key, 0.0)
+            return "gone"
+
+    def reset(self) -> None:
+        """Forget everything: this replica does not lead any more."""
+        self._records.clear()
+        self._rollout.reset()
 
     # ── Looking ─────────────────────────────────────────────────────────────────────────────────────
 
     def _resolve(self, record: _Record, camera: Camera, profile: CameraProfile | None) -> None:
         """Work out shape and settings, unless they are known for this very camera and profile."""
         known = (camera.spec, profile.spec if profile is not None else None)
+        if record.generation != camera.metadata.generation:
+            record.restarts, record.refusal, record.refusals = 0, "", 0
         before, record.shape_for, record.profile = record.shape_for, known, profile
         if before == known:
             return
@@ -181,6 +210,9 @@ class Reconciler:
             failures=record.failures,
             cpu_next=record.cpu_next,
             refusal=record.refusal,
+            refused_for=self._clock() - record.first_refused_at if record.refusal else 0.0,
+            restarts=record.restarts,
+            restarted_at=record.restarted_at,
         )
 
     def _health_of(self, key: str, camera: Camera, record: _Record, pods: list[PodSeen]) -> Health | None:
@@ -222,9 +254,10 @@ class Reconciler:
             await self._delete(entry, camera, deletion, pods[deletion.uid])
             done = "deleted"
         record.failures = plan.failures
+        self._tell_lost(entry, record, observed.pods)
         if plan.start is not None:
-            if self._refused_lately(record):
-                self._again(key, REFUSED_SECONDS)
+            if (wait := self._refused_lately(record)) > 0 and not plan.cpu_next:
+                self._again(key, wait)
             elif await self._start(key, entry, camera, record, plan, plan.start):
                 return "created"
         if plan.hold_status > 0:
@@ -283,6 +316,8 @@ class Reconciler:
         start: StartPod,
     ) -> bool:
         assert plan.settings is not None
+        if record.starts > 0 or start.attempt > 1:
+            await self._make_sure_of(entry)
         if not await self._previous_is_gone(entry, camera):
             self._again(key, GONE_SECONDS)
             return False
@@ -296,7 +331,8 @@ class Reconciler:
         try:
             async with self._writing(Priority.CREATE):
                 answer = await self._api.create(_pods(entry.namespace), body, metadata_only=True)
-            pod: dict[str, Any] = {"metadata": answer["metadata"], "spec": body["spec"]}
+            # Without its containers: what the API server has made of them is yet to be heard.
+            pod: dict[str, Any] = {"metadata": answer["metadata"]}
         except AlreadyExists:
             found = await self._api.get(f"{_pods(entry.namespace)}/{body['metadata']['name']}")
             if found is None:
@@ -315,7 +351,7 @@ class Reconciler:
             return False
         except NotFound:
             return False  # the namespace or the camera is going away
-        record.refusal = ""
+        self._note_start(record, camera)
         self._store.apply(Kind.POD, pod)
         logger.info(
             "created pod %s",
@@ -335,61 +371,106 @@ class Reconciler:
         if found is None:
             return True
         pod = read_pod(found)
-        if pod.uid != worker.pod_uid or pod.owner_uid != entry.uid:
+        if pod.uid != worker.pod_uid or is_lost(pod, self._wall()):
             return True
         if not pod.deleting:
             async with self._writing(Priority.DELETE):
                 await self._api.delete(path, uid=pod.uid)
-            self._tell(entry, "Warning", "WorkerReplaced", f"pod {pod.name} has lost its labels")
+            self._tell(entry, "Warning", "WorkerReplaced", f"pod {pod.name} has lost its labels or owner")
         return False
 
+    async def _make_sure_of(self, entry: CameraEntry) -> None:
+        """Ask for the camera itself before another pod: that it is gone may have gone unheard.
+
+        Raises:
+            GoneError: It is not there any more.
+        """
+        found = await self._api.get(_path(entry))
+        if found is None or found["metadata"]["uid"] != entry.uid:
+            raise GoneError(entry.key)
+
+    def _note_start(self, record: _Record, camera: Camera) -> None:
+        record.refusal, record.refusals = "", 0
+        now, asked = self._wall(), record.generation != camera.metadata.generation
+        if asked or now - record.restarted_at > STEADY_SECONDS:
+            record.restarts = 0
+        if not asked:
+            record.restarts += 1
+        record.starts += 1
+        record.restarted_at, record.generation = now, camera.metadata.generation
+
+    def _tell_lost(self, entry: CameraEntry, record: _Record, pods: Sequence[PodSeen]) -> None:
+        lost = frozenset(pod.uid for pod in pods if is_lost(pod, self._wall()))
+        for pod in pods:
+            if pod.uid in lost - record.lost:
+                note = f"pod {pod.name} does not end; its node {pod.node} may be lost"
+                self._tell(entry, "Warning", "WorkerLost", note)
+        record.lost = lost
+
     def _refuse(self, key: str, entry: CameraEntry, record: _Record, message: str) -> None:
-        record.refusal, record.refused_at = message[:400], self._clock()
+        record.refused_at = self._clock()
+        if record.refusals == 0:
+            record.first_refused_at = record.refused_at
+        record.refusal, record.generation = message[:400], entry.generation
+        record.refusals += 1
         logger.warning("the worker's pod was refused: %s", message, extra={"camera": entry.key})
         self._tell(entry, "Warning", "PodRefused", message)
         self._again(key, 0.0)
 
-    def _refused_lately(self, record: _Record) -> bool:
-        return bool(record.refusal) and self._clock() - record.refused_at < REFUSED_SECONDS
+    def _refused_lately(self, record: _Record) -> float:
+        """Seconds to wait before another pod is worth the API server's time."""
+        if not record.refusal:
+            return 0.0
+        pause = min(LONGEST_REFUSED_SECONDS, REFUSED_SECONDS * 2.0 ** min(record.refusals - 1, 16))
+        return max(0.0, record.refused_at + pause - self._clock())
 
     def _follow_rollout(self, key: str, camera: Camera, plan: CameraPlan) -> None:
-        if camera.spec.suspend:
+        if camera.spec.suspend or plan.obstructed:
             self._rollout.forget(key)  # nothing can be learnt from it
             return
         conditions = {c.type: c.status for c in plan.status.conditions}
-        ready = None if ConditionStatus.UNKNOWN is conditions[READY] else _is_ready(plan.status)
-        if conditions[SOURCE_CONNECTED] is ConditionStatus.FALSE:
-            ready = None  # its source's fault, which no profile can cause, says nothing of the change
-        soak = self._rollout.observe(key, converged=plan.converged, ready=ready, now=self._clock())
+        soak = self._rollout.observe(
+            key,
+            converged=plan.converged,
+            ready=None if conditions[READY] is ConditionStatus.UNKNOWN else _is_ready(plan.status),
+            excused=conditions[SOURCE_CONNECTED] is ConditionStatus.FALSE,
+            now=self._clock(),
+        )
         if soak is not None:
             self._again(key, soak)
 
     # ── Status ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _write_status(self, entry: CameraEntry, status: CameraStatus) -> None:
-        document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        answer = await self._apply_status(entry, document)
-        if answer is not None:
-            self._store.status_written(
-                entry.key, entry.uid, answer["metadata"].get("resourceVersion", ""), status
-            )
+        """Apply a status.
 
-    async def _apply_status(self, entry: CameraEntry, status: dict[str, Any]) -> dict[str, Any] | None:
+        Raises:
+            GoneError: The camera is not there any more.
+        """
+        document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "Camera",
             # With the UID, a camera that was made again meanwhile refuses the old one's status.
             "metadata": {"name": entry.name, "namespace": entry.namespace, "uid": entry.uid},
-            "status": status,
+            "status": document,
         }
         try:
             async with self._writing(Priority.STATUS):
-                return await self._api.apply_status(_path(entry), body, field_manager=OPERATOR_FIELD_MANAGER)
-        except NotFound:
-            return None  # deleted meanwhile
+                answer = await self._api.apply_status(
+                    _path(entry), body, field_manager=OPERATOR_FIELD_MANAGER
+                )
+        except (NotFound, Conflict):
+            raise GoneError(entry.key) from None  # deleted, and perhaps made again under its name
+        self._store.status_written(
+            entry.key, entry.uid, answer["metadata"].get("resourceVersion", ""), status
+        )
 
     async def _tell_invalid(self, entry: CameraEntry) -> str:
         """Say that this version cannot read a camera; whatever runs for it goes on."""
+        self._rollout.forget(entry.key)
+        if entry.told:
+            return "unchanged"
         logger.error("Camera %s cannot be read: %s", entry.key, entry.problem)
         now = datetime.fromtimestamp(int(self._wall()), UTC).isoformat().replace("+00:00", "Z")
         conditions = [

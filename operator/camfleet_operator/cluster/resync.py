@@ -88,21 +88,20 @@ class Resync:
         Raises:
             ApiError: It could not be listed.
         """
-        for key in await self._list(kind, path, selector):
-            self._changed(key)
+        await self._list(kind, path, selector)
 
-    async def _list(self, kind: Kind, path: str, selector: str | None) -> set[str]:
-        changed: set[str] = set()
-
+    async def _list(self, kind: Kind, path: str, selector: str | None) -> None:
         def take(raw: Object) -> str:
-            changed.update(self._store.apply(kind, raw, live=False))
+            # Told at once: if a later page fails, what this one has changed must not be forgotten.
+            for key in self._store.apply(kind, raw, live=False):
+                self._changed(key)
             return str(raw["metadata"]["uid"])
 
         listing = await self._api.list_as(path, take, label_selector=selector)
         self._versions[path] = listing.resource_version
-        return changed | self._store.sweep(
-            kind, set(listing.items), listing.resource_version, within=_scope(path)
-        )
+        listed = set(listing.items)
+        for key in self._store.sweep(kind, listed, listing.resource_version, within=_scope(path)):
+            self._changed(key)
 
     def _collections(self) -> list[tuple[Kind, str, str | None]]:
         kinds = (

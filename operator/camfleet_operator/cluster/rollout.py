@@ -2,8 +2,13 @@
 
 The first few go ahead; every camera that is Ready with the change for a while (the soak) lets more follow,
 so each wave is about twice the one before. A camera that was Ready and is not any more keeps its place, and
-holds up those behind it: a bad profile reaches a few cameras and stops. What a user changes on one camera
-itself never waits here.
+holds up those behind it: a bad profile reaches a few cameras and stops. Single sources fail at any time, so
+a camera whose source is at fault gives its place back in the end, but only as long as more cameras have
+come through well. Where nothing can be known of a camera, nothing goes on. What a user changes on one
+camera itself never waits here.
+
+Every profile has waves of its own; all together they may not outgrow a bound either, for a change of the
+installation itself comes through many profiles at once.
 
 Nothing is stored: after a restart of the operator, cameras that already have the change do not ask again,
 and the waves begin anew with what is left. Pure but for the clock that callers pass in.
@@ -14,6 +19,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+ALL_SCOPES = 4
+"""All scopes together begin with so many first waves."""
 
 
 @dataclass(slots=True)
@@ -28,6 +36,12 @@ class _Scope:
     granted: dict[str, _Grant] = field(default_factory=dict)
     waiting: OrderedDict[str, bool] = field(default_factory=OrderedDict)
     settled: int = 0
+    well: int = 0
+    excused: int = 0
+
+
+def _first_known(one: float | None, other: float) -> float:
+    return other if one is None else one
 
 
 class Rollout:
@@ -37,18 +51,20 @@ class Rollout:
         wake: Called with a camera that may go ahead now, or should be looked at again.
         first: Size of the first wave.
         soak: Seconds that a camera must stay Ready with the change.
-        blind: Seconds after which a camera of which nothing can be known counts as settled.
+        patience: Seconds after which a camera whose source is at fault gives its place back.
     """
 
     def __init__(
-        self, wake: Callable[[str], None], *, first: int = 5, soak: float = 10.0, blind: float = 60.0
+        self, wake: Callable[[str], None], *, first: int = 5, soak: float = 10.0, patience: float = 60.0
     ) -> None:
         self._wake = wake
         self._first = first
         self._soak = soak
-        self._blind = blind
+        self._patience = patience
         self._scopes: dict[str, _Scope] = {}
         self._scope_of: dict[str, str] = {}
+        self._granted = 0
+        self._settled = 0
 
     def granted(self, camera: str) -> bool:
         """Whether a camera may take on the change that it has asked for."""
@@ -67,7 +83,9 @@ class Rollout:
         self._advance(state)
         return camera in state.granted
 
-    def observe(self, camera: str, *, converged: bool, ready: bool | None, now: float) -> float | None:
+    def observe(
+        self, camera: str, *, converged: bool, ready: bool | None, now: float, excused: bool = False
+    ) -> float | None:
         """Say how a camera that was granted a change is doing.
 
         Args:
@@ -75,6 +93,7 @@ class Rollout:
             converged: Whether it has what it should have.
             ready: Whether it is Ready; None if that cannot be known.
             now: Monotonic seconds.
+            excused: Whether it is its source that keeps it from being Ready.
 
         Returns:
             Seconds after which to say so again, or None if it need not be said.
@@ -87,48 +106,76 @@ class Rollout:
             return None
         if grant.converged_at is None:
             grant.converged_at = now
-        grant.ready_since = (grant.ready_since or now) if ready else None
+        if not ready:
+            grant.ready_since = None
+        elif grant.ready_since is None:
+            grant.ready_since = now
         if ready or not grant.was_ready:
-            since, needed = grant.ready_since or grant.converged_at, self._soak
-        elif ready is None:
-            since, needed = grant.converged_at, self._blind
+            since, needed = _first_known(grant.ready_since, grant.converged_at), self._soak
+        elif ready is not None and excused:
+            since, needed = grant.converged_at, self._patience
         else:
-            return None  # it was well before: whoever follows has to wait
+            return None  # it was well before, or nothing is known: whoever follows has to wait
         if now - since < needed:
             return needed - (now - since)
-        self._settle(scope, camera)
+        state = self._scopes[scope]
+        if not ready and grant.was_ready and state.excused >= state.well:
+            return self._patience  # so many sources do not fail by chance
+        self._settle(scope, camera, well=bool(ready))
         return None
 
     def forget(self, camera: str) -> None:
-        """Drop a camera that is gone, suspended or has been edited by its user."""
+        """Drop a camera that is gone, suspended, or cannot have a worker at all."""
         if (scope := self._scope_of.pop(camera, None)) is None:
             return
         state = self._scopes[scope]
         state.waiting.pop(camera, None)
         if state.granted.pop(camera, None) is not None:
-            self._advance(state)
+            self._granted -= 1
         self._close(scope)
+        self._advance_all()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._scopes.clear()
+        self._scope_of.clear()
+        self._granted = self._settled = 0
 
     def waiting(self) -> int:
         """How many cameras wait for their turn."""
-        return sum(len(state.waiting) for state in self._scopes.values())
+        return len(self._scope_of) - self._granted
 
-    def _settle(self, scope: str, camera: str) -> None:
+    def _settle(self, scope: str, camera: str, *, well: bool) -> None:
         state = self._scopes[scope]
-        del state.granted[camera]
+        grant = state.granted.pop(camera)
         del self._scope_of[camera]
+        self._granted -= 1
+        self._settled += 1
         state.settled += 1
-        self._advance(state)
+        if well:
+            state.well += 1
+        elif grant.was_ready:
+            state.excused += 1
         self._close(scope)
+        self._advance_all()
+
+    def _advance_all(self) -> None:
+        for state in list(self._scopes.values()):
+            if state.waiting:
+                self._advance(state)
 
     def _advance(self, state: _Scope) -> None:
         limit = max(self._first, state.settled)
-        while state.waiting and len(state.granted) < limit:
+        in_all = max(self._first * ALL_SCOPES, self._settled)
+        while state.waiting and len(state.granted) < limit and self._granted < in_all:
             camera, was_ready = state.waiting.popitem(last=False)
             state.granted[camera] = _Grant(was_ready)
+            self._granted += 1
             self._wake(camera)
 
     def _close(self, scope: str) -> None:
         state = self._scopes[scope]
         if not state.granted and not state.waiting:
             del self._scopes[scope]
+        if not self._scopes:
+            self._settled = 0

@@ -39,6 +39,8 @@ class CameraEntry:
 
     Attributes:
         camera: None if this version cannot read it; then `problem` says why.
+        deleting: Whether it is being deleted and something holds it.
+        told: Whether its status says `problem` already.
     """
 
     key: str
@@ -48,6 +50,8 @@ class CameraEntry:
     generation: int
     camera: Camera | None
     problem: str = ""
+    deleting: bool = False
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,9 @@ class Store:
 
     def _set_pod(self, key: str, pod: PodSeen) -> set[str]:
         before = self._pods.get(key)
+        if before is not None and before.uid == pod.uid:
+            changed = bool(before.image) and before.image != pod.image
+            pod = replace(pod, edited=before.edited or changed)
         if before is not None and before.owner_uid != pod.owner_uid:
             self._pods_of[before.owner_uid].discard(key)
         self._pods[key] = pod
@@ -253,6 +260,7 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
         "name": metadata["name"],
         "uid": metadata["uid"],
         "generation": metadata.get("generation", 0),
+        "deleting": "deletionTimestamp" in metadata,
     }
     # Only what is used is kept: managed fields alone are larger than all the rest.
     slim = {k: metadata[k] for k in ("name", "namespace", "generation") if k in metadata}
@@ -267,7 +275,10 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
         camera = parse_object(document)
         assert isinstance(camera, Camera)
     except InvalidObjectError as error:
-        return CameraEntry(**facts, camera=None, problem="; ".join(error.problems)[:500])
+        problem = "; ".join(error.problems)[:500]
+        conditions = (raw.get("status") or {}).get("conditions") or ()
+        told = any(c.get("type") == "Ready" and c.get("message") == problem for c in conditions)
+        return CameraEntry(**facts, camera=None, problem=problem, told=told)
     compact(camera)
     return CameraEntry(**facts, camera=camera)
 
