@@ -1,7 +1,9 @@
 """What a worker's statistics say, in the gateway's own time.
 
-The worker's clock is never compared with ours: a picture counts as new when a message says so, at the time
-that message arrived. Rates come from totals and our own monotonic clock.
+The worker's clock is never compared with ours: a picture counts as new when the time that the worker gives it
+changes from one message to the next, at the time that message arrived. The first message of a session says
+nothing about that: the worker may have had that picture long before, and a gateway that has just started must
+not call it new. Rates come from totals and our own monotonic clock.
 """
 
 from __future__ import annotations
@@ -43,14 +45,12 @@ class Telemetry:
         now = self._clock.monotonic()
         wall = self._clock.wall()
         before = self.stats
-        if stats.last_frame_ns and (before is None or stats.last_frame_ns != before.last_frame_ns):
+        if before is not None and stats.last_frame_ns not in (0, before.last_frame_ns):
             self.picture_at = now
             self.picture_time = wall
             if stats.source.fps > 0:
                 self.expected_fps = stats.source.fps
-        if stats.last_inference_ns and (
-            before is None or stats.last_inference_ns != before.last_inference_ns
-        ):
+        if before is not None and stats.last_inference_ns not in (0, before.last_inference_ns):
             self.inference_time = wall
         if before is not None and (span := now - self.heard_at) >= _MIN_SPAN:
             self.stream_fps = _rate(self.stream_fps, stats.frames.published - before.frames.published, span)

@@ -238,7 +238,8 @@ async def test_states_are_told_as_they_change(
         assert hello.role == "admin"
         async with publish(door, stats=False) as worker:
             await viewer.state("default.door", "connecting")
-            await worker.socket.send(worker.stats().encode())
+            for _ in range(2):  # one says which picture was the last, the next one that there is a newer one
+                await worker.socket.send(worker.stats().encode())
             info = await viewer.state("default.door", "live")
             assert (info.width, info.height, info.fps) == (640, 360, 10.0)
             stalled = worker.stats()

@@ -13,7 +13,16 @@ from camfleet_gateway.hub import Hub
 from camfleet_gateway.memory_directory import MemoryDirectory
 from camfleet_gateway.status import facts_by_hand
 from camfleet_gateway.telemetry import Telemetry
-from camfleet_protocol.messages import CameraState, Configure, Demand, WorkerHello
+from camfleet_protocol.messages import (
+    CameraState,
+    Configure,
+    Demand,
+    FrameCounts,
+    SourceState,
+    SourceStats,
+    Stats,
+    WorkerHello,
+)
 from camfleet_protocol.settings import Settings
 from support.gateway_process import test_pattern
 
@@ -99,6 +108,33 @@ async def test_after_a_pause_of_ours_no_camera_is_stale_and_no_event_told() -> N
     assert not events.newest(10)
     assert [after(0.25) for _ in range(24)][-1] is CameraState.STALE, "time in which we run does count"
     assert [event.type for event in events.newest(10)] == ["camera.stale"]
+
+
+def test_the_first_statistics_of_a_session_make_no_picture_new() -> None:
+    """A gateway that has just started hears of a picture that the worker may have had long ago."""
+    real = [100.0]
+    clock = Clock(monotonic=lambda: real[0], wall=lambda: 1.8e9 + real[0])
+    told = Stats(
+        source=SourceStats(state=SourceState.CONNECTED, fps=10.0),
+        frames=FrameCounts(captured=7, inferred=7),
+        last_frame_ns=5,
+        last_inference_ns=4,
+    )
+    telemetry = Telemetry(clock)
+    for _ in range(3):
+        telemetry.update(told)
+        assert (telemetry.age(real[0]), telemetry.picture_time, telemetry.inference_time) == (None, 0, 0)
+        real[0] += 1
+    telemetry.update(told.model_copy(update={"last_frame_ns": 6}))
+    assert (telemetry.age(real[0]), telemetry.picture_time, telemetry.inference_time) == (0, 1.8e9 + 103, 0)
+    real[0] += 1
+    telemetry.update(told.model_copy(update={"last_frame_ns": 6, "last_inference_ns": 6}))
+    assert (telemetry.age(real[0]), telemetry.inference_time) == (1, 1.8e9 + 104)
+
+    fresh = Telemetry(clock)
+    fresh.update(told.model_copy(update={"last_frame_ns": 0, "last_inference_ns": 0}))
+    fresh.update(told)
+    assert (fresh.age(real[0]), fresh.inference_time) == (0, 1.8e9 + 104), "the first of a new worker is new"
 
 
 def test_a_camera_run_by_hand_is_shown_as_its_worker_says() -> None:
