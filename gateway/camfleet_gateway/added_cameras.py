@@ -8,10 +8,9 @@ password sent to an address of its choice. All of that takes `kubectl`, where RB
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from camfleet_gateway.kubernetes_objects import ADDED_ANNOTATION
-from camfleet_protocol.camera import Camera, Source
+from camfleet_protocol.camera import Camera
 
 RESERVED = ("image", "resources", "placement", "gpu")
 _SOURCES = ("rtsp", "http", "testPattern")
@@ -22,8 +21,8 @@ def problem_with(camera: Camera, known: Iterable[Camera]) -> str | None:
 
     Args:
         camera: The new one.
-        known: All cameras there are. One that was not added through the API itself vouches for the hosts to
-            which it has its Secret sent.
+        known: All cameras there are. One that was not added through the API itself vouches for the
+            addresses (scheme, host and port) to which it has its Secret sent.
     """
     spec = camera.spec
     if reserved := [name for name in RESERVED if getattr(spec, name) is not None]:
@@ -44,20 +43,10 @@ def problem_with(camera: Camera, known: Iterable[Camera]) -> str | None:
             and other.spec.source.credentials_secret == secret
             and ADDED_ANNOTATION not in other.metadata.annotations
         ):
-            allowed |= hosts_of(other.spec.source)
-    if refused := sorted(hosts_of(spec.source) - allowed):
+            allowed |= other.spec.source.credential_targets
+    if refused := sorted(spec.source.credential_targets - allowed):
         return (
             f"the Secret {secret} may not be sent to {refused[0]}: no Camera of the namespace "
-            f"{camera.metadata.namespace} that was made with kubectl uses it for that host"
+            f"{camera.metadata.namespace} that was made with kubectl uses it for that scheme, host and port"
         )
     return None
-
-
-def hosts_of(source: Source) -> set[str]:
-    """The hosts that a source's user and password are sent to."""
-    urls: tuple[str | None, ...] = ()
-    if source.rtsp is not None:
-        urls = (source.rtsp.url, source.rtsp.detect_url)
-    elif source.http is not None:
-        urls = (source.http.url,)
-    return {host for url in urls if url and (host := urlsplit(url).hostname)}

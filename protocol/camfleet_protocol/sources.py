@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -175,6 +176,20 @@ class Source(Spec):
                 return block.credentials_secret_ref.name
         return None
 
+    @property
+    def credential_targets(self) -> frozenset[str]:
+        """Where its user and password are sent to, as `scheme://host:port`, the port always given.
+
+        Another port of a host may be another machine behind one address, and another scheme may send in the
+        clear what the first one protects: who vouches for one of these vouches for no other.
+        """
+        urls: tuple[str | None, ...] = ()
+        if self.rtsp is not None:
+            urls = (self.rtsp.url, self.rtsp.detect_url)
+        elif self.http is not None:
+            urls = (self.http.url,)
+        return frozenset(_target(url) for url in urls if url)
+
     def describe(self) -> str:
         """One line a person can read; never a credential, for a URL with one is refused on the way in."""
         if self.rtsp is not None:
@@ -186,3 +201,13 @@ class Source(Spec):
         if self.device is not None:
             return self.device.path
         return "test pattern"
+
+
+_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -330,6 +330,10 @@ def _rtsp(host: str, secret: str | None = "login") -> Json:
     return {"source": {"rtsp": {"url": f"rtsp://{host}/live", **reference}}}
 
 
+def _http(host: str) -> Json:
+    return {"source": {"http": {"url": f"http://{host}/live", "credentialsSecretRef": {"name": "login"}}}}
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
@@ -339,8 +343,10 @@ def _rtsp(host: str, secret: str | None = "login") -> Json:
         ({"source": {"testPattern": {}}, "gpu": {"count": 16}}, "spec.gpu"),
         ({"source": {"file": {"path": "a.mp4", "claimName": "recordings"}}}, "the source file"),
         ({"source": {"device": {"path": "/dev/video0", "resourceName": "a/b"}}}, "the source device"),
-        (_rtsp("evil.example"), "the Secret login may not be sent to evil.example"),
-        (_rtsp("cam.example", "other"), "the Secret other may not be sent to cam.example"),
+        (_rtsp("evil.example"), "the Secret login may not be sent to rtsp://evil.example:554:"),
+        (_rtsp("cam.example", "other"), "the Secret other may not be sent to rtsp://cam.example:554:"),
+        (_rtsp("cam.example:8554"), "the Secret login may not be sent to rtsp://cam.example:8554:"),
+        (_http("cam.example:554"), "the Secret login may not be sent to http://cam.example:554:"),
     ],
 )
 def test_what_cannot_be_added_through_this_api(
@@ -363,7 +369,7 @@ def test_a_secret_may_be_used_where_it_is_used_already(
     other = cluster.namespace()
     cluster.camera(namespace, "door", **_rtsp("CAM.example"))
     _known(http, namespace)
-    body = {"name": "yard", "namespace": namespace, "spec": _rtsp("cam.example")}
+    body = {"name": "yard", "namespace": namespace, "spec": _rtsp("cam.example:554")}
     ok(http.post("/api/cameras", json=body), 201)
     cluster.delete(namespace, "door")
     deadline = time.monotonic() + 10

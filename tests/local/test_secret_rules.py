@@ -12,10 +12,12 @@ from camfleet_protocol.camera import Camera, parse_object
 from camfleet_protocol.local import SPEC_DIGEST_ANNOTATION
 
 
-def camera(name: str, host: str, *, secret: str | None = "login", from_file: bool) -> Camera:
-    rtsp: dict[str, Any] = {"url": f"rtsp://{host}/live"}
+def camera(
+    name: str, host: str, *, secret: str | None = "login", from_file: bool, scheme: str = "rtsp"
+) -> Camera:
+    source: dict[str, Any] = {"url": f"{scheme}://{host}/live"}
     if secret:
-        rtsp["credentialsSecretRef"] = {"name": secret}
+        source["credentialsSecretRef"] = {"name": secret}
     parsed = parse_object(
         {
             "apiVersion": "camfleet.io/v1alpha1",
@@ -24,7 +26,7 @@ def camera(name: str, host: str, *, secret: str | None = "login", from_file: boo
                 "name": name,
                 "annotations": {SPEC_DIGEST_ANNOTATION: "x"} if from_file else {},
             },
-            "spec": {"source": {"rtsp": rtsp}},
+            "spec": {"source": {scheme.removesuffix("s"): source}},
         }
     )
     assert isinstance(parsed, Camera)
@@ -40,7 +42,11 @@ FILE = camera("gate", "10.0.0.5:554", from_file=True)
         (camera("evil", "10.6.6.6", from_file=False), "", True),
         (camera("evil", "10.6.6.6", secret=None, from_file=False), "", False),
         (camera("evil", "10.0.0.5", secret="other", from_file=False), "", True),
-        (camera("same", "10.0.0.5:8554", from_file=False), "", False),
+        (camera("same", "10.0.0.5", from_file=False), "", False),
+        (camera("port", "10.0.0.5:8554", from_file=False), "", True),
+        (camera("port", "10.0.0.5:8554", from_file=False), "10.0.0.5\n", False),
+        (camera("clear", "10.0.0.5:554", scheme="http", from_file=False), "", True),
+        (camera("tls", "10.0.0.5:554", scheme="rtsps", from_file=False), "", True),
         (camera("listed", "cam7.local", from_file=False), "cam6.local\n Cam7.local \n", False),
         (camera("any", "10.6.6.6", from_file=False), "*\n", False),
         (camera("mine", "10.6.6.6", from_file=True), "", False),

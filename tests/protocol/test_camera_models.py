@@ -216,3 +216,25 @@ def test_bad(name: str) -> None:
     assert "hunter2" not in "".join(caught.value.problems).lower()
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("source", "targets"),
+    [
+        (
+            "rtsp: {url: 'rtsp://CAM.example/a', detectUrl: 'rtsp://cam.example:554/b'}",
+            {"rtsp://cam.example:554"},
+        ),
+        ("rtsp: {url: 'rtsps://[fd00::5]/a'}", {"rtsps://[fd00::5]:322"}),
+        (
+            "rtsp: {url: 'rtsp://nat:554/a', detectUrl: 'rtsps://nat:554/a'}",
+            {"rtsp://nat:554", "rtsps://nat:554"},
+        ),
+        ("http: {url: 'http://cam.example'}", {"http://cam.example:80"}),
+        ("http: {url: 'https://cam.example/?a=1'}", {"https://cam.example:443"}),
+        ("testPattern: {}", set()),
+    ],
+)
+def test_where_a_password_is_sent_has_scheme_host_and_port(source: str, targets: set[str]) -> None:
+    parsed = parse_object(camera(f"{{source: {{{source}}}}}"))
+    assert parsed.spec.source.credential_targets == targets

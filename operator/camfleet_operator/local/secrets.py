@@ -2,13 +2,13 @@
 
 Whoever may add cameras through the API must not be able to send a stored password to an address of their own.
 A camera from a file may use any Secret: its author can read the password anyway. One that was added through
-the API may use a Secret only towards hosts that a camera from a file uses it for, or that the Secret's own
-file `hosts` lists (one a line; `*` for any).
+the API may use a Secret only towards the scheme, host and port that a camera from a file uses it for, or
+towards hosts that the Secret's own file `hosts` lists (one a line; `*` for any), whatever the port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,30 +35,23 @@ def secret_refusals(cameras: Mapping[str, Camera], folder: Path) -> dict[str, st
         if secret is None:
             continue
         if SPEC_DIGEST_ANNOTATION in camera.metadata.annotations:
-            trusted.setdefault(secret, set()).update(_hosts_of(camera))
+            trusted.setdefault(secret, set()).update(camera.spec.source.credential_targets)
         else:
             asking.append((camera, secret))
     refusals: dict[str, str] = {}
     for camera, secret in asking:
-        allowed = trusted.get(secret, set()) | _listed(folder / SECRETS_FOLDER / secret / HOSTS_FILE)
-        if _ANY in allowed:
+        listed = _listed(folder / SECRETS_FOLDER / secret / HOSTS_FILE)
+        if _ANY in listed:
             continue
-        if refused := sorted(set(_hosts_of(camera)) - allowed):
-            refusals[camera.id] = (
-                f"the Secret {secret} may not be sent to {refused[0]}; "
-                f"to allow it, add that host to {SECRETS_FOLDER}/{secret}/{HOSTS_FILE}"
-            )
+        for target in sorted(camera.spec.source.credential_targets - trusted.get(secret, set())):
+            host = urlsplit(target).hostname
+            if host not in listed:
+                refusals[camera.id] = (
+                    f"the Secret {secret} may not be sent to {target}; to allow any port of that host, add "
+                    f"{host} to {SECRETS_FOLDER}/{secret}/{HOSTS_FILE}"
+                )
+                break
     return refusals
-
-
-def _hosts_of(camera: Camera) -> Iterable[str]:
-    source = camera.spec.source
-    urls = []
-    if source.rtsp is not None:
-        urls = [source.rtsp.url, source.rtsp.detect_url]
-    elif source.http is not None:
-        urls = [source.http.url]
-    return [host for url in urls if url and (host := urlsplit(url).hostname)]
 
 
 def _listed(path: Path) -> set[str]:
