@@ -149,6 +149,49 @@ def compact(site: Site) -> None:
         etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True}).raise_for_status()
 
 
+def test_a_camera_whose_deletion_went_unheard_costs_next_to_nothing(site: Site) -> None:
+    operator = site.operator()  # with the usual resync, five minutes away
+    site.create("door")
+    site.create("ghost")
+    site.wait_ready("door", "ghost")
+    operator.signal(signal.SIGSTOP)
+    site.plane.processes["kube-apiserver"].kill()
+    site.plane.start_api_server()
+    since = time.time()
+    site.plane.delete(f"{site.cameras_path}/ghost")
+    site.page.cameras.discard(f"{site.name}.ghost")
+    compact(site)
+    operator.signal(signal.SIGCONT)
+    site.wait(lambda: not site.pods("ghost"), "garbage collection", seconds=120)
+    site.create("hall")
+    site.wait_ready("hall", seconds=60)
+    time.sleep(10)
+    assert sum("ghost" in write for write in site.writes(since)) <= 2, site.writes(since)
+
+
+def test_pods_that_are_taken_away_at_once_do_not_become_a_storm(site: Site) -> None:
+    site.operator("--write-rate=0")
+    site.create("door")
+    site.wait_ready("door")
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        for pod in site.pods("door"):
+            site.plane.delete(f"{site.pods_path}/{pod['metadata']['name']}")
+        time.sleep(0.05)
+    attempts = site.camera("door")["status"]["worker"]["attempt"]
+    assert 3 <= attempts <= 6, attempts
+    assert site.conditions("door")["Ready"][1] in ("WorkerBackoff", "Replacing", "Pending")
+    site.wait_ready("door", seconds=60)
+
+
+def test_two_installations_on_the_same_cameras_do_not_fight_fast(site: Site) -> None:
+    site.operator("--write-rate=0")
+    site.operator("--write-rate=0", "--lease-name=another", "--worker-image=another/image:1")
+    site.create("door")
+    time.sleep(20)
+    assert site.camera("door")["status"]["worker"]["attempt"] <= 8
+
+
 def test_an_api_server_that_goes_away_costs_nothing_but_time(site: Site) -> None:
     operator = site.operator()
     site.create("door")

@@ -149,6 +149,35 @@ def test_a_pod_that_lost_its_labels_does_not_run_beside_the_next_one(site: Site)
     site.wait(lambda: site.plane.get(f"{site.pods_path}/{old}") is None, "the old pod to be gone")
 
 
+def test_a_pod_that_lost_its_owner_does_not_run_beside_the_next_one(site: Site) -> None:
+    site.operator()
+    site.create("door")
+    site.wait_ready("door")
+    old = site.pod("door")["metadata"]["name"]
+    site.plane.patch(f"{site.pods_path}/{old}", {"metadata": {"ownerReferences": None}})
+    site.wait(lambda: site.camera("door")["status"]["worker"]["attempt"] == 2, "the next attempt")
+    site.wait(lambda: site.plane.get(f"{site.pods_path}/{old}") is None, "the old pod to be gone")
+    site.wait_ready("door")
+
+
+def test_the_next_pod_waits_until_the_last_one_is_gone(site: Site) -> None:
+    site.operator()
+    site.create("door")
+    site.wait_ready("door")
+    kubelet = site.plane.processes["kwok"]
+    kubelet.signal(signal.SIGSTOP)
+    try:
+        site.change("door", source={"testPattern": {"fps": 5}})
+        site.wait(lambda: not site.pods("door"), "the old pod to be told to go")
+        for _ in range(15):
+            assert len(site.plane.items(site.pods_path)) == 1
+            time.sleep(0.2)
+    finally:
+        kubelet.signal(signal.SIGCONT)
+    site.wait_ready("door")
+    assert site.camera("door")["status"]["worker"]["attempt"] == 2
+
+
 def test_a_pod_of_somebody_else_is_left_alone(site: Site) -> None:
     site.operator()
     site.create("door")
@@ -167,9 +196,15 @@ def test_a_pod_that_fails_is_followed_by_another(site: Site) -> None:
     site.operator()
     site.create("door")
     site.wait_ready("door")
-    name = site.pod("door")["metadata"]["name"]
-    site.plane.patch(f"{site.pods_path}/{name}/status", {"status": {"phase": "Failed", "reason": "Evicted"}})
-    site.wait(lambda: site.camera("door")["status"]["worker"]["attempt"] == 2, "the next attempt")
+    for attempt in (2, 3):  # the kubelet's refusals leave no container that could tell when it ended
+        name = site.pod("door")["metadata"]["name"]
+        failed = {"phase": "Failed", "reason": "OutOfpods", "containerStatuses": []}
+        site.plane.patch(f"{site.pods_path}/{name}/status", {"status": failed})
+        site.wait(
+            lambda attempt=attempt: site.camera("door")["status"]["worker"]["attempt"] == attempt,
+            f"attempt {attempt}",
+            seconds=25,
+        )
     site.wait_ready("door")
     site.wait(lambda: any(r == "WorkerEnded" for r, _ in site.events("door")), "an Event")
 
@@ -224,8 +259,11 @@ def test_a_quota_is_told_and_its_end_is_noticed(site: Site) -> None:
     message = next(c["message"] for c in site.camera("door")["status"]["conditions"] if c["type"] == "Ready")
     assert "quota" in message
     assert site.camera("door")["status"].get("worker", {}).get("attempt", 0) <= 1
+    since = time.time()
+    time.sleep(20)
+    assert len([write for write in site.writes(since) if write.startswith("create")]) <= 2
     site.plane.delete(quota)
-    site.wait_ready("door", seconds=60)
+    site.wait_ready("door", seconds=90)
 
 
 def test_the_pod_is_as_restricted_as_it_gets(site: Site) -> None:
@@ -263,6 +301,11 @@ def test_nothing_is_written_when_nothing_happens_and_after_a_restart(site: Site)
     for number in range(20):
         site.create(f"cam-{number}")
     site.wait_ready(*(f"cam-{number}" for number in range(20)), seconds=60)
+    site.create("paused", suspend=True)
+    site.create("lost", profileRef={"name": "nowhere"})
+    site.create("picky", placement={"nodeSelector": {"camfleet.test/nowhere": "true"}})
+    site.wait(lambda: site.conditions("picky").get("Scheduled") == ("False", "NoMatchingNode"), "picky")
+    site.wait(lambda: site.conditions("lost").get("Ready") == ("False", "ProfileNotFound"), "lost")
     time.sleep(2)
     since = time.time()
     time.sleep(5)

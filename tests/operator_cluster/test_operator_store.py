@@ -171,3 +171,13 @@ def test_a_camera_that_is_being_deleted_says_so() -> None:
     seen.apply(Kind.CAMERA, raw)
     entry = seen.camera("site.door")
     assert entry is not None and entry.deleting
+
+
+def test_a_pod_that_changes_hands_concerns_both() -> None:
+    seen = store()
+    seen.apply(Kind.CAMERA, camera("a", 1))
+    seen.apply(Kind.POD, pod(version=2, owner="uid-a"))
+    orphan = pod(version=3)
+    del orphan["metadata"]["ownerReferences"]
+    assert seen.apply(Kind.POD, orphan) == {"site.a"}
+    assert seen.pods_of("uid-a") == []

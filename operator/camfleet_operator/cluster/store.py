@@ -215,7 +215,9 @@ class Store:
             self._pods_of[before.owner_uid].discard(key)
         self._pods[key] = pod
         self._pods_of[pod.owner_uid].add(key)
-        return set() if pod == before else self._owner(pod)
+        if pod == before:
+            return set()
+        return self._owner(pod) | (self._owner(before) if before is not None else set())
 
     def _drop(self, kind: Kind, key: str) -> set[str]:
         del self._known[kind][key]
