@@ -40,6 +40,10 @@ class Result:
     running_s: float = 0.0
     first_pod_s: float = 0.0
     """The first pod; what is before that is the start of a process."""
+    exist_cpu_s: float | None = None
+    """The operator's CPU until then."""
+    early_writes: int | None = None
+    """Its writes until then that were no creations of pods: they compete with those."""
     ready_s: float | None = None
     """The last write before it became quiet."""
     ready: int | None = None
@@ -122,17 +126,30 @@ class _Pods:
             self.running.setdefault(write.object, write.at)
 
 
-async def _follow(cluster: Cluster, pods: _Pods, result: Result, t0: float, cpu: float) -> None:
+async def _follow(
+    cluster: Cluster,
+    pods: _Pods,
+    result: Result,
+    t0: float,
+    cpu: float,
+    operator: OperatorProcess | None = None,
+) -> None:
     """Wait until all pods run, and note when they were there."""
     wanted, load = result.cameras, ForeignLoad()
     limit = 120 + 0.2 * wanted
     await cluster.until(lambda: len(pods.created) >= wanted, seconds=limit, what="all pods exist")
+    if operator is not None:
+        result.exist_cpu_s = operator.cpu()
     await cluster.until(lambda: len(pods.running) >= wanted, seconds=limit, what="all pods run")
     result.api_cpu_s = cluster.api_cpu() - cpu
     result.exist_s = max(pods.created.values()) - t0
     result.first_pod_s = min(pods.created.values()) - t0
     result.running_s = max(pods.running.values()) - t0
     result.foreign_cores = load.cores()
+    own = own_writes(cluster, t0)
+    if operator is not None and own:
+        last = max(pods.created.values())
+        result.early_writes = sum(w.at <= last and w.resource != "pods" for w in own)
     seen = await cluster.pods()
     if seen != (wanted, wanted):
         raise RuntimeError(f"{seen[0]} pods, {seen[1]} of them running, instead of {wanted}")
@@ -198,7 +215,7 @@ async def camfleet(
         operator = start("operator.log")
         stack.push_async_callback(operator.stop)
         t0 = operator.started
-        await _checked(operator, _follow(cluster, pods, result, t0, cpu))
+        await _checked(operator, _follow(cluster, pods, result, t0, cpu, operator))
         await _quiet(cluster, operator, t0, seconds=120 + 0.1 * cameras)
         result.ready_s = max(w.at for w in own_writes(cluster, t0)) - t0
         result.ready = await cluster.ready_cameras()
@@ -307,7 +324,7 @@ async def naive(cameras: int, *, rest: float) -> Result:
         cpu = cluster.api_cpu()
         operator = OperatorProcess.naive(plane.kubeconfig, plane.folder / "naive.log", pod)
         stack.push_async_callback(operator.stop)
-        await _checked(operator, _follow(cluster, pods, result, operator.started, cpu))
+        await _checked(operator, _follow(cluster, pods, result, operator.started, cpu, operator))
         result.cpu_s = operator.cpu()
         ignored = {"kube-scheduler", "kube-controller-manager", "kwok", AGENT}
         writers = {w.who for w in cluster.trail.writes if w.at >= operator.started} - ignored
