@@ -102,6 +102,8 @@ class Unavailable(ApiError):
     """The API server could not be reached, did not answer in time, or has trouble of its own."""
 
     retry_after: float = _DEFAULT_RETRY_AFTER
+    asks_for_pause: bool = False
+    """Whether `retry_after` is the API server's own word: it is there, and overloaded or about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ class Api:
     Args:
         kubeconfig: A kubeconfig file; None for the ServiceAccount of the pod that this process runs in.
         on_write: Called with `verb_resource` (`create_pods`, `apply_cameras_status`) for each write sent.
-        on_throttled: Called with seconds when the API server asks for a pause.
+        on_throttled: Called with seconds when the API server asks for a pause: a 429, or a 503 that says for
+            how long.
         timeout: Seconds for one request; a list has as many requests as pages.
         clock: Monotonic seconds.
     """
@@ -397,7 +400,9 @@ class Api:
         if status < 400 and isinstance(answer, dict):
             return answer
         error = _error(status, headers, answer if isinstance(answer, dict) else {}, f"{method} {path}")
-        if isinstance(error, TooManyRequests) and self.on_throttled is not None:
+        if self.on_throttled is not None and (
+            isinstance(error, TooManyRequests) or (isinstance(error, Unavailable) and error.asks_for_pause)
+        ):
             self.on_throttled(error.retry_after)
         raise error
 
@@ -480,7 +485,10 @@ def _error(status: int, headers: Mapping[str, str], answer: Mapping[str, Any], r
     message = redact(f"{request}: {answer.get('message') or f'HTTP {status}'}")[:MAX_MESSAGE]
     error = kind(status, reason, message, details)
     if isinstance(error, TooManyRequests | Unavailable):
-        error.retry_after = _seconds(headers.get("Retry-After") or details.get("retryAfterSeconds"))
+        said = headers.get("Retry-After") or details.get("retryAfterSeconds")
+        error.retry_after = _seconds(said)
+        if isinstance(error, Unavailable):
+            error.asks_for_pause = status == 503 and bool(said)
     return error
 
 
