@@ -58,7 +58,14 @@ class Bench:
         self.now = 1000.0
         self.api = api
         self.budget = WriteBudget(0, 1)
-        self.recorder = EventRecorder(api, self.budget, clock=lambda: self.now, wall=lambda: 1.7e9 + self.now)
+        self.leads = True
+        self.recorder = EventRecorder(
+            api,
+            self.budget,
+            leading=lambda: self.leads,
+            clock=lambda: self.now,
+            wall=lambda: 1.7e9 + self.now,
+        )
 
     def record(self, reason: str = "Moved", note: str = "the worker was replaced", **ref: str) -> None:
         self.recorder.record({**REFERENCE, **ref}, "Normal", reason, note)
@@ -169,6 +176,29 @@ async def test_a_starved_recorder_drops_and_forgets(monkeypatch: pytest.MonkeyPa
             assert bench.budget.waiting == 2, "one place, however many Events wait"
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_who_has_lost_the_lease_while_waiting_writes_nothing() -> None:
+    bench = Bench(MemoryApi())
+    bench.budget = WriteBudget(0, 1, in_flight=1)
+    bench.recorder._budget = bench.budget
+    await bench.budget.acquire(Priority.CREATE)
+    async with running(bench):
+        for number in range(3):
+            bench.record(note=str(number))
+        async with asyncio.timeout(5):
+            while not bench.budget.waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        bench.leads = False
+        bench.budget.release()
+        await bench.settle()
+        assert bench.api.writes == []
+        assert bench.recorder.dropped == 3
+        bench.leads = True
+        bench.record(note="1")
+        await bench.settle()
+    [event] = bench.api.objects.values()
+    assert (event["message"], event["count"]) == ("1", 1), "it is told by whoever leads when it happens again"
 
 
 @pytest.mark.cluster

@@ -61,6 +61,8 @@ class EventRecorder:
         api: The API server.
         budget: Events are its lowest priority.
         component: Who says so.
+        leading: Whether this replica leads. One that does not drops what it has recorded: it is now another's
+            turn to speak.
         clock: Monotonic seconds.
         wall: Unix seconds.
     """
@@ -71,12 +73,14 @@ class EventRecorder:
         budget: WriteBudget,
         component: str = "camfleet-operator",
         *,
+        leading: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._api = api
         self._budget = budget
         self._component = component
+        self._leading = leading
         self._instance = socket.gethostname()[:_MAX_NAME]
         self._clock = clock
         self._wall = wall
@@ -85,7 +89,7 @@ class EventRecorder:
         self._filled = asyncio.Event()
         self._complained: set[str] = set()
         self.dropped = 0
-        """How many were given up, for lack of a turn or because the API server refused them."""
+        """How many were given up, for lack of a turn or the lead, or because the API server refused them."""
 
     def record(self, camera_ref: Mapping[str, str], type: str, reason: str, note: str) -> None:
         """Say that something has happened. Returns at once and never raises.
@@ -121,12 +125,21 @@ class EventRecorder:
         while True:
             await self._filled.wait()
             async with self._budget.take(Priority.EVENT):
-                # Chosen when its turn has come: what has been dropped meanwhile is not written.
-                if self._waiting:
+                # Chosen when its turn has come: what has been dropped meanwhile is not written, and a replica
+                # that led when it recorded this may no longer do so.
+                if not self._leading():
+                    self._drop_all()
+                elif self._waiting:
                     key, happening = self._waiting.popitem(last=False)
                     await self._write(key, happening)
             if not self._waiting:
                 self._filled.clear()
+
+    def _drop_all(self) -> None:
+        self.dropped += len(self._waiting)
+        for key, happening in self._waiting.items():
+            self._forget(key, happening)
+        self._waiting.clear()
 
     async def _write(self, key: _Key, happening: _Happening) -> None:
         happening.written_at = self._clock()
