@@ -22,6 +22,7 @@ SCHEDULER = {
     "0/2 nodes are available: 1 Insufficient example.com/cam, 1 node(s) had taints.": "InsufficientDevice",
     "0/2 nodes are available: 2 Insufficient memory.": "InsufficientMemory",
     "0/2 nodes are available: 2 Insufficient cpu.": "InsufficientCPU",
+    "0/2 nodes are available: 2 Insufficient ephemeral-storage.": "InsufficientStorage",
     "0/2 nodes are available: 2 Too many pods.": "NodeFull",
     "0/2 nodes are available: 2 node(s) had untolerated taint(s).": "NoMatchingNode",
     '0/2 nodes are available: persistentvolumeclaim "models" not found.': "VolumeNotReady",

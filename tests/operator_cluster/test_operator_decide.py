@@ -473,12 +473,30 @@ def test_a_preferred_gpu_is_waited_for_a_while_then_a_cpu_is_taken() -> None:
         ),
         ("0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.", "InsufficientMemory"),
         ("0/3 nodes are available: 3 Insufficient cpu.", "InsufficientCPU"),
+        ("0/3 nodes are available: 3 Insufficient ephemeral-storage.", "InsufficientStorage"),
+        (
+            "0/3 nodes are available: 1 Insufficient ephemeral-storage, 2 node(s) had untolerated taint(s).",
+            "InsufficientStorage",
+        ),
         ("0/1 nodes are available: 1 Too many pods.", "NodeFull"),
         ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", "NoMatchingNode"),
         ("0/2 nodes are available: 2 node(s) had untolerated taint {a: b}.", "NoMatchingNode"),
         ("no nodes available to schedule pods", "NoMatchingNode"),
         ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "VolumeNotReady"),
         ('persistentvolumeclaim "media" not found', "VolumeNotReady"),
+        (
+            "0/3 nodes are available: 1 node(s) had untolerated taint {a: b}, 2 node(s) had volume node "
+            "affinity conflict. preemption: 0/3 nodes are available: 3 Preemption is not helpful.",
+            "VolumeNotReady",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity.",
+            "VolumeNotReady",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.",
+            "NoMatchingNode",
+        ),
         ("something new", "Unschedulable"),
         ("", "Unschedulable"),
     ],

@@ -11,7 +11,18 @@ import re
 
 _INSUFFICIENT = re.compile(r"Insufficient (\S+)")
 
-_ORDER = ("InsufficientGPU", "InsufficientDevice", "InsufficientMemory", "InsufficientCPU", "NodeFull")
+_ORDER = (
+    "InsufficientGPU", "InsufficientDevice", "InsufficientMemory", "InsufficientCPU", "InsufficientStorage",
+    "NodeFull",
+)  # fmt: skip
+_VOLUME = re.compile(
+    r"persistentvolumeclaim|volume node affinity conflict|persistentvolume's node affinity", re.IGNORECASE
+)
+"""The last two are one thing in two wordings: the volume's nodes are not those that would do."""
+_NODES = re.compile(
+    r"didn't match|didn't satisfy|didn't have free ports|untolerated taint|no nodes available|"
+    r"were unschedulable"
+)
 
 
 def scheduling_reason(message: str, gpu_resource: str = "") -> str:
@@ -22,8 +33,9 @@ def scheduling_reason(message: str, gpu_resource: str = "") -> str:
         gpu_resource: The resource that stands for a GPU with this camera.
 
     Returns:
-        `InsufficientGPU`, `InsufficientDevice`, `InsufficientMemory`, `InsufficientCPU`, `NodeFull`,
-        `VolumeNotReady`, `NoMatchingNode`, or `Unschedulable` if nothing is recognised.
+        `InsufficientGPU`, `InsufficientDevice`, `InsufficientMemory`, `InsufficientCPU`,
+        `InsufficientStorage`, `NodeFull`, `VolumeNotReady`, `NoMatchingNode`, or
+        `Unschedulable` if nothing is recognised.
     """
     sentence = message.partition(" preemption:")[0]
     found = {
@@ -34,11 +46,9 @@ def scheduling_reason(message: str, gpu_resource: str = "") -> str:
     for reason in _ORDER:
         if reason in found:
             return reason
-    if "persistentvolumeclaim" in sentence.lower():
+    if _VOLUME.search(sentence):
         return "VolumeNotReady"
-    if re.search(
-        r"didn't match|untolerated taint|no nodes available|were unschedulable|didn't satisfy", sentence
-    ):
+    if _NODES.search(sentence):
         return "NoMatchingNode"
     return "Unschedulable"
 
@@ -50,6 +60,8 @@ def _resource_reason(resource: str, gpu_resource: str) -> str:
         return "InsufficientCPU"
     if resource == "memory":
         return "InsufficientMemory"
+    if resource == "ephemeral-storage":
+        return "InsufficientStorage"
     if resource == "pods":
         return "NodeFull"
     return "InsufficientDevice" if "/" in resource else "Unschedulable"
