@@ -97,3 +97,14 @@ def test_headings_that_links_name_exist() -> None:
             if anchor not in headings:
                 missing.append(f"{path.name}: {target}")
     assert missing == []
+
+
+def test_tests_that_files_name_exist() -> None:
+    """`tests/chart/test_x.py` in a comment or a document sends its reader there."""
+    named = subprocess.run(
+        ["git", "grep", "-IhoE", r"\btests/[a-z0-9_/]+\.(py|mjs|json)\b"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert len(named) > 5
+    # The example of this test's own is none.
+    assert {name for name in named if not (ROOT / name).exists()} == {"tests/chart/test_x.py"}
