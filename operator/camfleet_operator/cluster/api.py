@@ -7,6 +7,7 @@ reconciles, and it looks at the world again before it does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -187,6 +188,7 @@ class Api:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            await asyncio.sleep(0.01)  # a TLS connection is closed by the loop's next rounds
 
     def connection_info(self) -> ConnectionInfo:
         """How to reach the API server, with the current token."""

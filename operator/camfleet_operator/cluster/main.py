@@ -121,7 +121,7 @@ class Operator:
             retry=settings.lease_seconds * RETRY_SHARE,
             on_change=self._leading,
         )
-        self.events = EventRecorder(self.api, self.budget)
+        self.events = EventRecorder(self.api, self.budget, leading=lambda: self.lease.is_leader)
         self.signals = Signals(
             settings.gateway_metrics,
             self._health_changed,
