@@ -158,7 +158,8 @@ def test_plan(name: str) -> None:
 def test_a_backoff_tells_how_the_worker_ended_and_when_it_is_tried_again() -> None:
     plan = plan_worker(Observed(WANT, runs=[ended("a", ago=4)], failures=1), NOW)
     assert plan.condition.status is ConditionStatus.FALSE
-    assert plan.condition.message == "the worker exited with code 1; ended 2 times in a row, tried again after 10 s"
+    told = "the worker exited with code 1; ended 2 times in a row, tried again after 10 s"
+    assert plan.condition.message == told
 
 
 def test_every_plan_is_carried_out_once() -> None:

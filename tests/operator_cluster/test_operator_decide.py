@@ -551,6 +551,7 @@ def test_credentials_are_files_and_never_environment() -> None:
     spec = made(of)["spec"]
     volume = next(v for v in spec["volumes"] if v["name"] == "credentials")
     assert volume["secret"]["secretName"] == "door-login"
+    assert [item["key"] for item in volume["secret"]["items"]] == ["username", "password"]
     assert all("valueFrom" not in variable for variable in spec["containers"][0]["env"])
 
 

@@ -228,7 +228,15 @@ def _pod_spec(
         # Optional: a worker without its Secret says so, and finds it when it comes.
         volumes.add(
             "credentials",
-            {"secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}},
+            {
+                "secret": {
+                    "secretName": secret,
+                    "optional": True,
+                    "defaultMode": 0o440,
+                    # Whatever else is in it is none of the worker's business.
+                    "items": [{"key": key, "path": key} for key in ("username", "password")],
+                }
+            },
             _CREDENTIALS_DIR,
         )
         environment["CAMFLEET_CREDENTIALS_DIR"] = _CREDENTIALS_DIR
