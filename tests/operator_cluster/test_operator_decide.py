@@ -116,6 +116,11 @@ def test_a_pod_that_the_scheduler_has_not_seen_is_not_worth_a_write_yet() -> Non
     assert reasons(late)["Scheduled"] == ("Unknown", "Pending")
 
 
+def test_a_scheduler_that_is_behind_is_given_more_time() -> None:
+    waiting = pod(created_at=NOW - 16)
+    assert plan_camera(look(None, waiting, scheduler_busy=True), NOW).hold_status == pytest.approx(104)
+
+
 def test_a_placed_pod_is_named_in_the_status() -> None:
     plan = plan_camera(look(None, running(running=False)), NOW)
     assert plan.hold_status == 0

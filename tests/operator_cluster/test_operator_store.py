@@ -111,6 +111,7 @@ def test_pods_concern_their_owner_and_only_when_something_is_new() -> None:
     assert seen.apply(Kind.POD, pod(version=3)) == set()
     assert seen.apply(Kind.POD, pod(version=4, nodeName="n1")) == {"site.door"}
     assert [p.node for p in seen.pods_of("uid-door")] == ["n1"]
+    assert seen.unseen_pods == 0
     assert seen.remove(Kind.POD, pod(version=5)) == {"site.door"}
     assert seen.pods_of("uid-door") == []
 

@@ -46,6 +46,8 @@ LOST_SECONDS = 60.0
 """A pod that is not gone for so long after its grace time is not waited for."""
 UNSEEN_SECONDS = 15.0
 """For so long a new pod about which the scheduler has said nothing is not worth a status write of its own."""
+BUSY_SECONDS = 120.0
+"""The same, while the scheduler works off a crowd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class CameraObserved:
         refused_for: Seconds since it refused the first one in a row.
         restarts: How often a pod was started lately that no edit of the camera has asked for.
         restarted_at: When the last one was; Unix seconds.
+        scheduler_busy: Whether the scheduler has many pods before it, so that its word on one takes its time.
     """
 
     camera: Camera
@@ -99,6 +102,7 @@ class CameraObserved:
     refused_for: float = 0.0
     restarts: int = 0
     restarted_at: float = 0.0
+    scheduler_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,7 @@ def plan_camera(
         settings=SettingsStatus(hash=settings.hash, values=settings.values()) if settings else None,
         **_kept(camera.status),
     )
-    hold = _hold(current, start, now)
+    hold = _hold(current, start, BUSY_SECONDS if observed.scheduler_busy else UNSEEN_SECONDS, now)
     overdue = [pod.gone_by + LOST_SECONDS - now for pod in pods if pod.deleting]
     requeue = [
         plan.requeue_after,
@@ -442,11 +446,11 @@ def _said_of(pod: PodSeen | None, status: CameraStatus) -> dict[str, Fact]:
     return {c.type: Fact(c.status, c.reason, c.message) for c in status.conditions}
 
 
-def _hold(current: PodSeen | None, start: StartPod | None, now: float) -> float:
+def _hold(current: PodSeen | None, start: StartPod | None, limit: float, now: float) -> float:
     """How long the status can wait: the scheduler will have a word soon, and then there is more to say."""
     if start is not None or current is None or current.scheduled is not None:
         return 0.0
-    return max(0.0, current.created_at + UNSEEN_SECONDS - now)
+    return max(0.0, current.created_at + limit - now)
 
 
 def _kept(status: CameraStatus) -> dict[str, object]:

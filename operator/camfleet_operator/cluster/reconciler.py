@@ -45,6 +45,8 @@ LONGEST_REFUSED_SECONDS = 300.0
 STEADY_SECONDS = 600.0
 """A pod that stood for so long was not taken away."""
 GONE_SECONDS = 2.0
+CROWD = 50
+"""So many pods without a word from the scheduler mean that it is behind."""
 
 
 class GoneError(Exception):
@@ -213,6 +215,7 @@ class Reconciler:
             refused_for=self._clock() - record.first_refused_at if record.refusal else 0.0,
             restarts=record.restarts,
             restarted_at=record.restarted_at,
+            scheduler_busy=self._store.unseen_pods > CROWD,
         )
 
     def _health_of(self, key: str, camera: Camera, record: _Record, pods: list[PodSeen]) -> Health | None:

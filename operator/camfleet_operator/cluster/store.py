@@ -77,6 +77,7 @@ class Store:
         self._users: dict[str, set[str]] = defaultdict(set)
         self._known: dict[Kind, dict[str, _Known]] = {kind: {} for kind in Kind}
         self._tombstones: dict[str, float] = {}
+        self._unseen: set[str] = set()
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,6 +97,11 @@ class Store:
     def pods_of(self, camera_uid: str) -> list[PodSeen]:
         """The pods that a camera controls."""
         return [self._pods[name] for name in self._pods_of.get(camera_uid, ())]
+
+    @property
+    def unseen_pods(self) -> int:
+        """How many pods the scheduler has not had a word about yet."""
+        return len(self._unseen)
 
     def counts(self) -> dict[str, int]:
         """How many objects of each kind are known."""
@@ -215,6 +221,10 @@ class Store:
             self._pods_of[before.owner_uid].discard(key)
         self._pods[key] = pod
         self._pods_of[pod.owner_uid].add(key)
+        if pod.scheduled is None:
+            self._unseen.add(key)
+        else:
+            self._unseen.discard(key)
         if pod == before:
             return set()
         return self._owner(pod) | (self._owner(before) if before is not None else set())
@@ -232,6 +242,7 @@ class Store:
                 return set(self._users.get(key, ()))
             case Kind.POD:
                 pod = self._pods.pop(key)
+                self._unseen.discard(key)
                 names = self._pods_of[pod.owner_uid]
                 names.discard(key)
                 if not names:
