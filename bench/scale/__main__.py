@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +68,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     options = parser.parse_args()
     options.sizes = [int(size) for size in options.sizes.split(",") if size]
+    # Ended from outside, it takes its cluster with it all the same.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     where = machine()
     results: list[Result] = []
     latencies: list[Latency] = []
