@@ -12,12 +12,13 @@ The gateway is one more key of the queue, kept running by the same plan.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,15 +192,16 @@ class Supervisor:
     async def _watch(self) -> None:
         """Follow the files; when a folder is replaced by another one of its name, follow that."""
         while True:
-            watched = self._identity()
-            if None in watched:
-                await asyncio.sleep(_MISSING_SECONDS)
-                await self._refresh()
-                continue
-            async for _ in self._changes():
-                await self._refresh()
-                if self._identity() != watched:
-                    break
+            with _held(self._settings.folder, self._state.overlay):
+                watched = self._identity()
+                if None not in watched:
+                    async for _ in self._changes():
+                        await self._refresh()
+                        if self._identity() != watched:
+                            break
+                    continue
+            await asyncio.sleep(_MISSING_SECONDS)
+            await self._refresh()
 
     def _changes(self) -> AsyncGenerator[object, None]:
         overlay = str(self._state.overlay)
@@ -350,6 +352,16 @@ class Supervisor:
         self._records.pop(key, None)
         (self._state.tokens / key).unlink(missing_ok=True)
         shutil.rmtree(self._state.work / key, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(*folders: Path) -> Iterator[None]:
+    """Keep folders open, so that no other folder gets the inode of one that is deleted meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                stack.callback(os.close, os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        yield
 
 
 def _inode(folder: Path) -> int | None:
