@@ -103,6 +103,7 @@ async def test_metrics_have_exact_names_and_are_documented() -> None:
         (f"{prefix}verdicts", "verdict"),
         (f"{prefix}moves_total", "reason"),
         (f"{prefix}frozen", "scope"),
+        (f"{prefix}rollout_waiting",),
         (f"{prefix}leader",),
     }
     described = set(re.findall(rf"^\| `({prefix}\w+)` \|", DOCS.read_text(), re.MULTILINE))
