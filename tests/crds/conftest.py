@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 from crd_api import CrdApi
 from hypothesis import settings
-from tests.testbed.components import available
 from tests.testbed.control_plane import ControlPlane
 
-from support.require import need
+from support.api_server import api_server
 
 settings.register_profile("camfleet", deadline=None)
 settings.load_profile("camfleet")
@@ -18,10 +17,7 @@ settings.load_profile("camfleet")
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
-    missing = available(("kube-apiserver", "etcd", "kubectl"))
-    need(missing is None, missing or "the API level")
-    with ControlPlane() as control_plane:
-        control_plane.apply_crds()
+    with api_server(crds=True) as control_plane:
         yield control_plane
 
 

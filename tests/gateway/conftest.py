@@ -14,13 +14,12 @@ import pytest
 import yaml
 from gateway_clients import FakeWorker
 from gateway_cluster import GATEWAY_RULES, Cluster, ClusterGateway
-from tests.testbed.components import available
 from tests.testbed.control_plane import ControlPlane
 
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
+from support.api_server import api_server
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
-from support.require import need
 
 ROLES = ("viewer", "operator", "admin", "worker")
 
@@ -109,10 +108,7 @@ def publish(state: StateFolder, gateway: GatewayProcess) -> Callable[[Camera], A
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """An API server with Camfleet's CustomResourceDefinitions."""
-    missing = available(("kube-apiserver", "etcd", "kubectl"))
-    need(missing is None, missing or "the API level")
-    with ControlPlane() as control_plane:
-        control_plane.apply_crds()
+    with api_server(crds=True) as control_plane:
         yield control_plane
 
 

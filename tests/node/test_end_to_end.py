@@ -8,6 +8,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,21 +228,21 @@ def refused(fleet: Fleet) -> float:
 
 
 async def rejected_with(fleet: Fleet, token: str, camera: str, attempt: int) -> int:
+    """The code the gateway closes such a session with, be it before or after the hello."""
     url = fleet.internal.replace("http", "ws", 1) + "/ws/worker"
+    hello = WorkerHello(camera=f"{fleet.namespace}.{camera}", attempt=attempt, pod="impostor")
     async with connect(
         url,
         subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
         additional_headers={"Authorization": f"Bearer {token}"},
     ) as socket:
-        hello = WorkerHello(camera=f"{fleet.namespace}.{camera}", attempt=attempt, pod="impostor")
-        await socket.send(hello.encode())
-        try:
+        with suppress(ConnectionClosed):
             async with asyncio.timeout(20):
+                await socket.send(hello.encode())
                 while True:
                     await socket.recv()
-        except ConnectionClosed:
-            assert socket.close_code is not None
-            return socket.close_code
+    assert socket.close_code is not None
+    return socket.close_code
 
 
 def test_a_worker_that_dies_comes_back_and_the_others_do_not_notice(fleet: Fleet) -> None:

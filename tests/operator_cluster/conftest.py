@@ -6,21 +6,16 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.testbed.components import ComponentMissingError, find
 from tests.testbed.control_plane import ControlPlane
 
 from camfleet_operator.cluster.api import Api
-from support.require import need
+from support.api_server import api_server
 
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """An API server with its etcd; nothing else runs."""
-    try:
-        find("etcd"), find("kube-apiserver")
-    except ComponentMissingError as error:
-        need(False, str(error))
-    with ControlPlane() as control_plane:
+    with api_server(crds=False) as control_plane:
         yield control_plane
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.testbed.control_plane import ControlPlane
-from tests.testbed.processes import wait_until
+from tests.testbed.processes import StartError, wait_until
 
 from support.gateway_page import GatewayPage
 from support.operator_process import OperatorProcess
@@ -110,7 +110,7 @@ class Site:
     def wait(self, check: Callable[[], object], what: str, *, seconds: float = 30) -> None:
         try:
             wait_until(check, what, seconds=seconds)
-        except Exception:
+        except StartError:
             for operator in self.operators:
                 print(operator.log()[-4000:])
             print(self.plane.kubectl("-n", self.name, "get", "cameras,pods", "-o", "wide", check=False))

@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.testbed import images, machine
 from tests.testbed.components import NODE_LEVEL, available, find
@@ -26,7 +25,7 @@ from tests.testbed.control_plane import DEFAULT_RATES, ControlPlane
 from tests.testbed.images import Image, Report
 from tests.testbed.machine import ADDRESS, Machine
 from tests.testbed.node import Node
-from tests.testbed.processes import started_at, wait_until
+from tests.testbed.processes import Startable, started_at, wait_until
 
 ROOT = images.ROOT
 CHART = ROOT / "charts" / "camfleet"
@@ -54,7 +53,7 @@ class RtspCamera:
     process: subprocess.Popen[str]
 
 
-class Cluster:
+class Cluster(Startable):
     """Control plane and node of processes. A context manager: leaving it leaves nothing behind.
 
     Args:
@@ -73,19 +72,6 @@ class Cluster:
         self._report = report
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Build what is missing, start everything, and load the images; takes minutes the first time only."""

@@ -17,13 +17,12 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from tests.testbed.components import find
 from tests.testbed.namespaces import Namespaces
-from tests.testbed.processes import Process, free_port, wait_until
+from tests.testbed.processes import Process, Startable, free_port, wait_until
 
 # Users of the token file: name, groups. The tokens are random per run and never leave its folder.
 _USERS = {
@@ -46,7 +45,7 @@ DEFAULT_RATES = Rates()
 RAISED_RATES = Rates(1000, 2000)
 
 
-class ControlPlane:
+class ControlPlane(Startable):
     """A Kubernetes control plane of processes. A context manager: leaving it ends all of them.
 
     Args:
@@ -84,19 +83,6 @@ class ControlPlane:
         self._tokens: dict[str, str] = {}
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start etcd and the API server, and wait until it answers."""

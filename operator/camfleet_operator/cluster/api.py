@@ -331,24 +331,23 @@ class Api:
             return False
         return True
 
-    async def apply(self, path: str, body: Object, *, field_manager: str) -> Object:
-        """Server-side apply of an object; another manager's fields are taken over."""
+    async def apply(
+        self, path: str, body: Object, *, field_manager: str, metadata_only: bool = False
+    ) -> Object:
+        """Server-side apply of an object; another manager's fields are taken over.
+
+        Returns the object, or only its metadata, which is cheaper to read.
+        """
         self._count("apply", path)
         params = {"fieldManager": field_manager, "force": "true"}
-        return await self._request("PATCH", path, params=params, body=body, content_type=_APPLY)
+        accept = _METADATA if metadata_only else _JSON
+        return await self._request(
+            "PATCH", path, params=params, body=body, content_type=_APPLY, accept=accept
+        )
 
     async def apply_status(self, path: str, body: Object, *, field_manager: str) -> Object:
         """Server-side apply of the status of the object at `path`; returns the object's metadata."""
-        path = f"{path}/status"
-        self._count("apply", path)
-        return await self._request(
-            "PATCH",
-            path,
-            params={"fieldManager": field_manager, "force": "true"},
-            body=body,
-            content_type=_APPLY,
-            accept=_METADATA,
-        )
+        return await self.apply(f"{path}/status", body, field_manager=field_manager, metadata_only=True)
 
     async def patch_merge(self, path: str, body: Object) -> Object:
         """Merge patch."""

@@ -109,7 +109,7 @@ class Operator:
             interval=settings.resync_seconds,
             done=self.metrics.resynced,
         )
-        self.pods = PodWatch(self.api, self.store, self.queue.add, self.resync, settings.namespace)
+        self.pods = PodWatch(self.api, self.store, self.queue.add, self.resync)
         self.watch = Watch(self.store, self.queue.add, self.api.connection_info, settings.namespace)
         self.lease = LeaderElection(
             self.api,

@@ -33,7 +33,6 @@ class PodWatch:
         store: Where news goes.
         changed: Called with a camera whose pods have changed.
         resync: Has listed the pods, and lists them again where a watch cannot go on.
-        namespaces: Which to follow; all if empty.
         clock: Monotonic seconds.
     """
 
@@ -43,7 +42,6 @@ class PodWatch:
         store: Store,
         changed: Callable[[str], None],
         resync: Resync,
-        namespaces: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -51,13 +49,12 @@ class PodWatch:
         self._changed = changed
         self._resync = resync
         self._clock = clock
-        self._paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces] or ["/api/v1/pods"]
 
     async def run(self) -> None:
         """Follow, from the first listing on."""
         await self._resync.first.wait()
         async with asyncio.TaskGroup() as group:
-            for path in self._paths:
+            for path in self._resync.paths(Kind.POD):
                 group.create_task(self._follow(path), name=f"watch {path}")
 
     async def _follow(self, path: str) -> None:
@@ -89,7 +86,7 @@ class PodWatch:
         """What happened since `version` is no longer known: list, and go on from there."""
         logger.info("the history of pods is gone, listing them anew")
         try:
-            await self._resync.list_again(Kind.POD, path, WORKER_SELECTOR)
+            await self._resync.list_again(Kind.POD, path)
         except ApiError as error:
             logger.warning("pods cannot be listed: %s", error.message)
             await asyncio.sleep(_FIRST_PAUSE)

@@ -54,7 +54,6 @@ class PodSeen:
     running: bool = False
     waiting: str = ""
     waiting_message: str = ""
-    restarts: int = 0
     exit_code: int | None = None
     ended: bool = False
     ended_at: float | None = None
@@ -134,7 +133,6 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
         running=phase == "Running" and "running" in state and not metadata.get("deletionTimestamp"),
         waiting=waiting.get("reason", ""),
         waiting_message=(waiting.get("message") or "")[:_MAX_MESSAGE],
-        restarts=_restarts(status),
         exit_code=terminated.get("exitCode"),
         ended=ended,
         ended_at=ended_at,
@@ -158,11 +156,6 @@ def _container_states(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Map
         if container.get("name") == CONTAINER:
             return container.get("state") or {}, container.get("lastState") or {}
     return {}, {}
-
-
-def _restarts(status: Mapping[str, Any]) -> int:
-    counts = (c.get("restartCount", 0) for c in status.get("containerStatuses") or ())
-    return sum(count for count in counts if isinstance(count, int))
 
 
 def _owner(metadata: Mapping[str, Any]) -> str:

@@ -87,7 +87,6 @@ class _Record:
     first_refused_at: float = 0.0
     generation: int = 0
     """Of the camera when the last pod was started or refused: an edit of it has another chance at once."""
-    starts: int = 0
     restarts: int = 0
     restarted_at: float = 0.0
     lost: frozenset[str] = frozenset()
@@ -166,7 +165,7 @@ class Reconciler:
         if plan.needs_grant and self._rollout.request(
             _scope(camera), key, was_ready=_is_ready(camera.status)
         ):
-            observed = self._observed(key, entry, camera, record, pods)
+            observed = replace(observed, granted=True)
             plan = self._plan(observed)
         try:
             return await self._execute(key, entry, camera, record, observed, plan)
@@ -227,10 +226,8 @@ class Reconciler:
         if record.running_uid != running.uid:
             worker = camera.status.worker
             known = not record.running_uid and worker is not None and worker.pod_uid == running.uid
-            if not (
-                known and _is_ready(camera.status)
-            ):  # a pod that was well before we started is no new one
-                self._health.expect(key)
+            if not (known and _is_ready(camera.status)):
+                self._health.expect(key)  # a pod that was well before we started is no new one, and stays
             record.running_uid = running.uid
         return self._health.health(key)
 
@@ -254,7 +251,7 @@ class Reconciler:
             self._tell(entry, "Warning", "GPUUnavailable", "no GPU came free in time; the worker takes a CPU")
         record.cpu_next = plan.cpu_next
         for deletion in plan.delete:
-            await self._delete(entry, camera, deletion, pods[deletion.uid])
+            await self._delete(entry, deletion, pods[deletion.uid])
             done = "deleted"
         record.failures = plan.failures
         self._tell_lost(entry, record, observed.pods)
@@ -285,7 +282,7 @@ class Reconciler:
                 raise NotLeadingError("this replica no longer leads")
             yield
 
-    async def _delete(self, entry: CameraEntry, camera: Camera, deletion: DeletePod, pod: PodSeen) -> None:
+    async def _delete(self, entry: CameraEntry, deletion: DeletePod, pod: PodSeen) -> None:
         path = f"{_pods(entry.namespace)}/{deletion.name}"
         async with self._writing(Priority.DELETE):
             gone = not await self._api.delete(path, uid=deletion.uid)
@@ -319,7 +316,7 @@ class Reconciler:
         start: StartPod,
     ) -> bool:
         assert plan.settings is not None
-        if record.starts > 0 or start.attempt > 1:
+        if record.restarted_at > 0 or start.attempt > 1:
             await self._make_sure_of(entry)
         if not await self._previous_is_gone(entry, camera):
             self._again(key, GONE_SECONDS)
@@ -399,7 +396,6 @@ class Reconciler:
             record.restarts = 0
         if not asked:
             record.restarts += 1
-        record.starts += 1
         record.restarted_at, record.generation = now, camera.metadata.generation
 
     def _tell_lost(self, entry: CameraEntry, record: _Record, pods: Sequence[PodSeen]) -> None:

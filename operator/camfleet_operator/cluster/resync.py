@@ -17,6 +17,13 @@ logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
 _JITTER = 0.1
 
+# Base, plural and label selector. Pods last: a camera must be known before its pods have somebody to concern.
+_COLLECTIONS: dict[Kind, tuple[str, str, str | None]] = {
+    Kind.PROFILE: (f"/apis/{GROUP}/{VERSION}", PROFILES, None),
+    Kind.CAMERA: (f"/apis/{GROUP}/{VERSION}", CAMERAS, None),
+    Kind.POD: ("/api/v1", "pods", WORKER_SELECTOR),
+}
+
 
 class Resync:
     """Replaces the store's content by listings.
@@ -71,9 +78,9 @@ class Resync:
         Raises:
             ApiError: Some listing failed; what others have told is kept.
         """
-        # Pods last: a camera must be known before its pods have somebody to concern.
-        for kind, path, selector in self._collections():
-            await self.list_again(kind, path, selector)
+        for kind in _COLLECTIONS:
+            for path in self.paths(kind):
+                await self.list_again(kind, path)
         self.last = self._clock()
         self.first.set()
         self._done()
@@ -82,39 +89,30 @@ class Resync:
         """At which version a collection was listed last."""
         return self._versions[path]
 
-    async def list_again(self, kind: Kind, path: str, selector: str | None) -> None:
-        """List one collection out of turn.
+    def paths(self, kind: Kind) -> list[str]:
+        """Where objects of a kind are listed: one path, or one for each namespace."""
+        base, plural, _ = _COLLECTIONS[kind]
+        places = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
+        return [f"{base}{place}/{plural}" for place in places]
+
+    async def list_again(self, kind: Kind, path: str) -> None:
+        """List one collection, `path` of `paths(kind)`.
 
         Raises:
             ApiError: It could not be listed.
         """
-        await self._list(kind, path, selector)
 
-    async def _list(self, kind: Kind, path: str, selector: str | None) -> None:
         def take(raw: Object) -> str:
             # Told at once: if a later page fails, what this one has changed must not be forgotten.
             for key in self._store.apply(kind, raw, live=False):
                 self._changed(key)
             return str(raw["metadata"]["uid"])
 
-        listing = await self._api.list_as(path, take, label_selector=selector)
+        listing = await self._api.list_as(path, take, label_selector=_COLLECTIONS[kind][2])
         self._versions[path] = listing.resource_version
         listed = set(listing.items)
         for key in self._store.sweep(kind, listed, listing.resource_version, within=_scope(path)):
             self._changed(key)
-
-    def _collections(self) -> list[tuple[Kind, str, str | None]]:
-        kinds = (
-            (Kind.PROFILE, f"/apis/{GROUP}/{VERSION}", PROFILES, None),
-            (Kind.CAMERA, f"/apis/{GROUP}/{VERSION}", CAMERAS, None),
-            (Kind.POD, "/api/v1", "pods", WORKER_SELECTOR),
-        )
-        places = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
-        return [
-            (kind, f"{base}{place}/{plural}", selector)
-            for kind, base, plural, selector in kinds
-            for place in places
-        ]
 
 
 def _scope(path: str) -> str | None:

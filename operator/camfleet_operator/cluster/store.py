@@ -149,7 +149,7 @@ class Store:
         known, entry = self._known[Kind.CAMERA].get(key), self._cameras.get(key)
         if known is None or entry is None or entry.camera is None or known.uid != uid:
             return
-        if (at := int(version) if version.isdigit() else 0) > known.version:
+        if (at := _number(version)) > known.version:
             self._known[Kind.CAMERA][key] = _Known(uid, at)
             compact(status)
             camera = entry.camera.model_copy(update={"status": status})
@@ -174,7 +174,7 @@ class Store:
             within: The namespace that was listed; None if all were.
         """
         changed: set[str] = set()
-        at = int(version) if version.isdigit() else 0
+        at = _number(version)
         for key, known in list(self._known[kind].items()):
             if within is not None and key.partition(".")[0] != within:
                 continue
@@ -301,5 +301,9 @@ def _key(metadata: Mapping[str, Any]) -> str:
 
 
 def _version(metadata: Mapping[str, Any]) -> int:
-    version = metadata.get("resourceVersion", "")
+    return _number(metadata.get("resourceVersion", ""))
+
+
+def _number(version: str) -> int:
+    """A resource version as a number; 0 for one that is none."""
     return int(version) if version.isdigit() else 0

@@ -45,7 +45,6 @@ class Watch:
         self._changed = changed
         self._connection = connection
         self._namespaces = namespaces
-        self.events = 0
 
     async def run(self, stop: asyncio.Event, started: Callable[[], None] = lambda: None) -> None:
         """Follow until `stop` is set.
@@ -80,7 +79,6 @@ class Watch:
 
     def _handler(self, kind: Kind) -> Callable[..., Any]:
         async def see(event: kopf.RawEvent, **_: Any) -> None:
-            self.events += 1
             body = event["object"]
             gone = event["type"] == "DELETED"
             for key in self._store.remove(kind, body) if gone else self._store.apply(kind, body):
