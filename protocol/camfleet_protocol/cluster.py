@@ -24,6 +24,12 @@ OPERATOR_FIELD_MANAGER = "camfleet-operator"
 GATEWAY_FIELD_MANAGER = "camfleet-gateway"
 """The gateway's start/stop and settings controls are fields of a manager of their own."""
 
+PAUSE_ANNOTATION = "camfleet.io/pause-reassignment"
+"""`true` on a Camera, a CameraProfile (all its cameras) or the operator's Lease (all cameras): the operator
+moves no worker for the sake of health."""
+MOVE_ANNOTATION = "camfleet.io/move"
+"""On a Camera: each new value asks once for a worker on another node."""
+
 _READABLE = 40
 _HASH = 10
 

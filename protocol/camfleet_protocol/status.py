@@ -102,11 +102,18 @@ class Reassignment(Status):
     time: datetime | None = None
     """When the camera was moved."""
     reason: Annotated[str, Field(max_length=256)] = ""
-    """Why it was moved, in one CamelCase word."""
+    """Why it was moved, in one CamelCase word: NodeLost, NodeFault, WorkerFault, Relief or Requested."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """What the decision rested on, in a sentence for people."""
     from_node: Annotated[str, Field(max_length=253)] = ""
     """Node that it was moved away from."""
     to_node: Annotated[str, Field(max_length=253)] = ""
     """Node that it runs on since. Empty until the new pod is scheduled."""
+    count: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
+    """How many moves there were in a row: each makes the pause before the next one longer. It begins anew
+    when the camera has been well for ten minutes."""
+    request: Annotated[str, Field(max_length=64)] = ""
+    """Value of the annotation camfleet.io/move that was carried out last."""
 
 
 class CameraStatus(Status):
