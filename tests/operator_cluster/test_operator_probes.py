@@ -85,8 +85,12 @@ async def test_metrics_have_exact_names_and_are_documented() -> None:
     metrics.resynced()
     metrics.wrote("create_pods")
     metrics.judged({"Healthy": 3, "Unknown": 0})
-    metrics.moved("WorkerNotConnected")
+    metrics.moved("NodeLost")
+    metrics.held("Paused")
     metrics.frozen("fleet", False)
+    metrics.attributed({"Source": 1}, {"Dead": 0})
+    metrics.ticked(0.01)
+    metrics.blind("SignalsStale")
     found = {
         (sample.name, *(key for key in sample.labels if key != "le"))
         for family in text_string_to_metric_families(metrics.page().decode())
@@ -102,6 +106,12 @@ async def test_metrics_have_exact_names_and_are_documented() -> None:
         (f"{prefix}api_writes_total", "kind"),
         (f"{prefix}verdicts", "verdict"),
         (f"{prefix}moves_total", "reason"),
+        (f"{prefix}moves_held_total", "cause"),
+        (f"{prefix}faults", "fault"),
+        (f"{prefix}nodes", "state"),
+        (f"{prefix}signals_blind", "reason"),
+        (f"{prefix}last_signals_timestamp_seconds",),
+        *((f"{prefix}tick_seconds_{part}",) for part in ("bucket", "sum", "count")),
         (f"{prefix}frozen", "scope"),
         (f"{prefix}rollout_waiting",),
         (f"{prefix}leader",),

@@ -20,6 +20,10 @@ _PREFIX = "camfleet_operator_"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds. A reconcile that writes nothing takes under a millisecond; one that waits for its turn, many."""
 
+MOVE_REASONS = ("NodeLost", "NodeFault", "WorkerFault", "Relief", "Requested")
+HELD_CAUSES = ("DryRun", "Paused", "Never", "Frozen", "Budget", "Backoff")
+"""Known beforehand, so that each is 0 before it happens."""
+
 
 class OperatorMetrics:
     """One method for whatever is counted; docs/metrics.md describes the names."""
@@ -50,10 +54,38 @@ class OperatorMetrics:
         self._frozen = Gauge(
             f"{_PREFIX}frozen", "1 where nothing is moved for the moment.", labelnames=["scope"], registry=to
         )
+        self._moves_held = Counter(
+            f"{_PREFIX}moves_held", "Moves that were due and not made.", labelnames=["cause"], registry=to
+        )
+        self._faults = Gauge(
+            f"{_PREFIX}faults", "Cameras by whose fault it is.", labelnames=["fault"], registry=to
+        )
+        self._nodes = Gauge(
+            f"{_PREFIX}nodes", "Nodes with cameras, by state.", labelnames=["state"], registry=to
+        )
+        self._signals_blind = Gauge(
+            f"{_PREFIX}signals_blind",
+            "1 while nothing can be known of the cameras.",
+            labelnames=["reason"],
+            registry=to,
+        )
+        self._last_signals = Gauge(
+            f"{_PREFIX}last_signals_timestamp_seconds", "When all cameras were judged last.", registry=to
+        )
+        self._tick_seconds = Histogram(
+            f"{_PREFIX}tick_seconds",
+            "Duration of judging all cameras once, without waiting for their metrics.",
+            buckets=_BUCKETS,
+            registry=to,
+        )
         self._rollout_waiting = Gauge(
             f"{_PREFIX}rollout_waiting", "Cameras whose change waits for others to be well.", registry=to
         )
         self._leader = Gauge(f"{_PREFIX}leader", "1 if this replica acts.", registry=to)
+        for reason in MOVE_REASONS:
+            self._moves.labels(reason)
+        for cause in HELD_CAUSES:
+            self._moves_held.labels(cause)
         ProcessCollector(registry=self.registry)
 
     def reconciled(self, result: str, seconds: float) -> None:
@@ -82,9 +114,31 @@ class OperatorMetrics:
         """A worker was replaced for the sake of health."""
         self._moves.labels(reason).inc()
 
+    def held(self, cause: str) -> None:
+        """A move was due and is not made, for one of a fixed set of causes."""
+        self._moves_held.labels(cause).inc()
+
     def frozen(self, scope: str, is_frozen: bool) -> None:
         """Nothing is moved in this scope for the moment, or is again."""
         self._frozen.labels(scope).set(is_frozen)
+
+    def attributed(self, faults: Mapping[str, int], nodes: Mapping[str, int]) -> None:
+        """Cameras by fault and nodes by state, with every one named."""
+        for fault, count in faults.items():
+            self._faults.labels(fault).set(count)
+        for state, count in nodes.items():
+            self._nodes.labels(state).set(count)
+
+    def ticked(self, seconds: float) -> None:
+        """All cameras were judged, just now, in so many seconds."""
+        self._tick_seconds.observe(seconds)
+        self._last_signals.set_to_current_time()
+
+    def blind(self, reason: str | None) -> None:
+        """Why nothing can be known of the cameras; None while it can."""
+        self._signals_blind.clear()
+        if reason is not None:
+            self._signals_blind.labels(reason).set(1)
 
     def rollout_waiting(self, cameras: int) -> None:
         """So many cameras have not got a changed profile or new defaults yet."""

@@ -77,6 +77,28 @@ class OperatorSettings(BaseModel):
     gpu_patience_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         60.0, description="How long a camera that prefers a GPU waits for one before it takes a CPU."
     )
+    dry_run: bool = Field(
+        False, description="Move nothing for the sake of health; only say what would be moved."
+    )
+    unhealthy_readings: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="Bad readings in a row before a worker is moved."
+    )
+    moves_per_second: Rate = Field(1.0, description="Single cameras moved per second in the long run.")
+    moves_burst: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        10, description="Single cameras that may be moved at once."
+    )
+    node_moves_per_second: Rate = Field(
+        0.1, description="Nodes per second whose cameras are all moved, in the long run."
+    )
+    freeze_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        0.55, description="Share of a fleet or zone that must be bad at once for nothing to be moved there."
+    )
+    watch_nodes: bool = Field(
+        True, description="Read nodes and their Leases, to move cameras off a lost node at once."
+    )
+    node_lease_stale_seconds: Seconds = Field(
+        20.0, description="A node whose Lease is older, and all of whose workers are gone, is lost."
+    )
     rollout_first: Annotated[int, Field(ge=1, le=10_000)] = Field(
         5, description="How many cameras get a changed profile first; every wave that stays Ready doubles it."
     )
