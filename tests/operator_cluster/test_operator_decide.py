@@ -560,21 +560,6 @@ def test_credentials_are_files_and_never_environment() -> None:
     assert all("valueFrom" not in variable for variable in spec["containers"][0]["env"])
 
 
-def test_nodes_to_avoid_are_a_preference_beside_the_users_own() -> None:
-    own = {
-        "nodeAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}
-            ]
-        }
-    }
-    terms = made(camera(placement={"affinity": own}), avoid_nodes=("n2", "n1"))["spec"]["affinity"][
-        "nodeAffinity"
-    ]["preferredDuringSchedulingIgnoredDuringExecution"]
-    assert [term["weight"] for term in terms] == [1, 100]
-    assert terms[1]["preference"]["matchExpressions"][0]["values"] == ["n1", "n2"]
-
-
 def test_conditions_speak_of_the_generation_they_saw() -> None:
     plan = plan_camera(look(camera(generation=7), running()), NOW)
     assert {c.observed_generation for c in plan.status.conditions} == {7}

@@ -1,7 +1,7 @@
 """The worker's pod, built from a camera's resolved spec. Pure: the same input gives the same pod.
 
 The fingerprint is a hash of the pod without what may change under it (settings) and what merely names it
-(attempt, nodes to avoid): a pod with another fingerprint has to be replaced, one with the same never.
+(attempt, preferred nodes): a pod with another fingerprint has to be replaced, one with the same never.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from camfleet_operator.cluster.placement import ANYWHERE, Placement
 from camfleet_protocol import __version__
 from camfleet_protocol.camera import Camera, CameraProfile, GpuMode, SharedSpec
 from camfleet_protocol.cluster import (
@@ -28,6 +29,8 @@ from camfleet_protocol.cluster import (
 from camfleet_protocol.settings import Settings, merge
 
 FINGERPRINT_ANNOTATION = "camfleet.io/fingerprint"
+PLACEMENT_ANNOTATION = "camfleet.io/placement"
+"""Why the pod avoids or prefers nodes, for people; absent if it does neither."""
 CONTAINER = "worker"
 USER = 10001
 
@@ -77,7 +80,7 @@ class Variant(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerShape:
-    """What a camera's pods look like: everything but attempt, settings and nodes to avoid."""
+    """What a camera's pods look like: everything but attempt, settings and preferred nodes."""
 
     gpu_mode: GpuMode
     gpu_resource: str
@@ -124,7 +127,7 @@ def build_pod(
     *,
     attempt: int,
     settings: Settings,
-    avoid_nodes: Sequence[str] = (),
+    placement: Placement = ANYWHERE,
 ) -> dict[str, Any]:
     """Build the pod of one attempt, ready to be created.
 
@@ -135,7 +138,7 @@ def build_pod(
         variant: GPU or CPU; one of the shape's.
         attempt: Number of the attempt, from 1.
         settings: What the worker starts with.
-        avoid_nodes: Host names that the scheduler should avoid if it can.
+        placement: Nodes that the scheduler should avoid or prefer if it can.
     """
     name = pod_name(camera.metadata.name, camera_uid, attempt)
     spec = dict(shape.specs[variant])
@@ -147,8 +150,12 @@ def build_pod(
         {"name": "CAMFLEET_SETTINGS_JSON", "value": json.dumps(settings.values())},
     ]
     spec["containers"] = [container]
-    if avoid_nodes:
-        spec["affinity"] = _avoiding(spec.get("affinity", {}), avoid_nodes)
+    annotations = {
+        FINGERPRINT_ANNOTATION: shape.fingerprints[variant],
+        "kubectl.kubernetes.io/default-container": CONTAINER,
+    }
+    if placement.reason:
+        annotations[PLACEMENT_ANNOTATION] = placement.reason
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -160,10 +167,7 @@ def build_pod(
                 CAMERA_LABEL: camera.metadata.name,
                 ATTEMPT_LABEL: str(attempt),
             },
-            "annotations": {
-                FINGERPRINT_ANNOTATION: shape.fingerprints[variant],
-                "kubectl.kubernetes.io/default-container": CONTAINER,
-            },
+            "annotations": annotations,
             "ownerReferences": [
                 {
                     "apiVersion": camera.api_version,
@@ -175,7 +179,7 @@ def build_pod(
                 }
             ],
         },
-        "spec": spec,
+        "spec": placement.applied(spec),
     }
 
 
@@ -358,21 +362,6 @@ def _resources(camera: Camera, merged: dict[str, Any], variant: Variant) -> dict
     if device is not None and device.resource_name:
         limits[device.resource_name] = "1"
     return {"requests": requests, "limits": limits}
-
-
-def _avoiding(affinity: dict[str, Any], nodes: Sequence[str]) -> dict[str, Any]:
-    node_affinity = dict(affinity.get("nodeAffinity", {}))
-    term = {
-        "weight": 100,
-        "preference": {
-            "matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": sorted(nodes)}
-            ]
-        },
-    }
-    field = "preferredDuringSchedulingIgnoredDuringExecution"
-    node_affinity[field] = [*node_affinity.get(field, []), term]
-    return {**affinity, "nodeAffinity": node_affinity}
 
 
 def _digest(spec: dict[str, Any]) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from camfleet_protocol.camera import DnsLabel
 from camfleet_protocol.logs import LogFormat, LogLevel
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Url = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s@]+$")]
 
 
@@ -99,6 +100,14 @@ class OperatorSettings(BaseModel):
     node_lease_stale_seconds: Seconds = Field(
         20.0, description="A node whose Lease is older, and all of whose workers are gone, is lost."
     )
+    load_high: Share = Field(
+        0.9, description="Share of a node's CPU or GPU in use from which on it is avoided and relieved."
+    )
+    load_low: Share = Field(
+        0.7, description="Share below which such a node counts as free again; a target stays below it."
+    )
+    relief: bool = Field(True, description="Move cameras off nodes that stay overloaded, one at a time.")
+    load_seconds: Seconds = Field(30.0, description="How often Prometheus is asked for the nodes' load.")
     rollout_first: Annotated[int, Field(ge=1, le=10_000)] = Field(
         5, description="How many cameras get a changed profile first; every wave that stays Ready doubles it."
     )
@@ -112,3 +121,9 @@ class OperatorSettings(BaseModel):
     )
     log_level: LogLevel = Field("INFO", description="Least level logged.")
     log_format: LogFormat = Field("text", description="Form of the log lines.")
+
+    @model_validator(mode="after")
+    def _marks_in_order(self) -> Self:
+        if self.load_low >= self.load_high:
+            raise ValueError("load_low has to be less than load_high")
+        return self
