@@ -35,6 +35,7 @@ from camfleet_protocol.fields import (
     ResourceName,
     Rule,
     Seconds,
+    SecondsOrOff,
     Spec,
     rules,
 )
@@ -256,6 +257,9 @@ class HealthSpec(Spec):
     """Seconds that a new worker has until its first picture. Unset: 60."""
     stall_timeout_seconds: Seconds | None = None
     """Seconds without a new picture after which the source counts as stalled. Unset: 20."""
+    frozen_timeout_seconds: SecondsOrOff | None = None
+    """Seconds in which pictures come and are all the same, bit for bit, after which the source is opened anew
+    and, if that does not help, the picture is said to be frozen. 0 switches it off. Unset: 60."""
     reassignment: Literal["Automatic", "Never"] | None = None
     """Whether the operator may move the camera to another node when its worker or node is at fault. Unset:
     Automatic."""

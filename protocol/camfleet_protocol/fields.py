@@ -156,6 +156,8 @@ Flag = Annotated[bool, Field(strict=True)]
 Fps = Annotated[float, Field(ge=0.1, le=120, strict=True, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(ge=1, le=600, strict=True), WHOLE]
+SecondsOrOff = Annotated[int, Field(ge=0, le=3600, strict=True), WHOLE]
+"""0 switches off whatever waits for so long."""
 
 # ── Texts ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -233,6 +233,8 @@ class SourceStats(Message):
     height: Count = 0
     fps: Seconds = 0.0
     codec: Annotated[str, Field(max_length=32)] = ""
+    frozen: bool = False
+    """Pictures come and are all the same, bit for bit, also after the source was opened anew."""
     reconnects: Count = 0
     errors: Annotated[dict[MetricLabel, Count], Field(max_length=16)] = Field(default_factory=dict)
 

@@ -53,6 +53,7 @@ class HealthSettings(_Settings):
 
     first_frame_timeout_seconds: Annotated[int, Field(ge=1, le=600)] = 60
     stall_timeout_seconds: Annotated[int, Field(ge=1, le=600)] = 20
+    frozen_timeout_seconds: Annotated[int, Field(ge=0, le=3600)] = 60
     reassignment: Literal["Automatic", "Never"] = "Automatic"
 
 

@@ -180,6 +180,10 @@ BAD_SPECS: dict[str, tuple[dict[str, Any], str]] = {
         with_(health={"stallTimeoutSeconds": 0}),
         "spec.health.stallTimeoutSeconds in body should be greater than or equal to 1",
     ),
+    "never frozen, said in another way": (
+        with_(health={"frozenTimeoutSeconds": -1}),
+        "spec.health.frozenTimeoutSeconds in body should be greater than or equal to 0",
+    ),
     # GPU, resources, placement
     "GPU count 0": (with_(gpu={"count": 0}), "spec.gpu.count in body should be greater than or equal to 1"),
     "GPU mode in small letters": (

@@ -96,7 +96,12 @@ EVERYTHING: dict[str, Any] = {
         "affinity": {"nodeAffinity": {}, "podAffinity": {}, "podAntiAffinity": {}},
         "priorityClassName": "cameras",
     },
-    "health": {"firstFrameTimeoutSeconds": 60, "stallTimeoutSeconds": 20, "reassignment": "Never"},
+    "health": {
+        "firstFrameTimeoutSeconds": 60,
+        "stallTimeoutSeconds": 20,
+        "frozenTimeoutSeconds": 0,
+        "reassignment": "Never",
+    },
 }
 SOURCES: tuple[dict[str, Any], ...] = (
     {
