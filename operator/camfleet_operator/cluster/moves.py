@@ -1,0 +1,593 @@
+"""Which workers are moved, and when: bad ones, within budgets, and none where acting would not help. Pure.
+
+Every tick each camera's fault is known (`faults`). Here it is decided what follows. A source's fault is never
+cured by a move, so none follows. A worker's or node's fault leads to a move after enough bad readings; a dead
+node's at once. What is due may be held: by the user (Never, paused, dry run), because most of the fleet is
+bad (`breaker`), because the camera was moved lately (each move in a row makes the pause longer), or because
+the budget is spent for the moment. The reason is kept, to be told.
+
+What has to survive a restart is in each camera's `status.lastReassignment`: from these, counts, budgets and
+the nodes to avoid are made anew.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from camfleet_operator.backoff import RestartPolicy
+from camfleet_operator.cluster.breaker import FLEET, Breaker, Count, Frozen, zone_scope
+from camfleet_operator.cluster.budget import TokenBucket
+from camfleet_operator.cluster.faults import (
+    Attribution,
+    CameraFacts,
+    Fault,
+    NodeFacts,
+    NodeReport,
+    NodeState,
+    attribute,
+)
+from camfleet_operator.cluster.verdicts import Evidence, Verdict
+
+NODE_CAMERAS_PER_SECOND = 5.0
+"""Cameras of lost nodes moved per second: each is four writes."""
+AVOID_SECONDS = 300.0
+"""For so long a node is avoided after its first fault; twice as long after each further one."""
+LONGEST_AVOID_SECONDS = 3600.0
+STALE_ORDER_SECONDS = 60.0
+"""An order that was not carried out in this time is given up: what it rested on is old."""
+_JITTER = 0.2
+_MAX_AVOIDED = 16
+
+
+class Reason(Enum):
+    """Why a worker is moved."""
+
+    NODE_LOST = "NodeLost"
+    NODE_FAULT = "NodeFault"
+    WORKER_FAULT = "WorkerFault"
+    RELIEF = "Relief"
+    REQUESTED = "Requested"
+
+
+class Act(Enum):
+    """What is decided about a camera."""
+
+    NONE = "None"
+    WAIT = "Wait"
+    MOVE = "Move"
+    WOULD_MOVE = "WouldMove"
+    HELD = "Held"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Bounds of what is moved; times in seconds.
+
+    Attributes:
+        readings: Bad readings in a row before a move.
+        bad_for: And for at least so long, for readings may come faster than usual.
+    """
+
+    dry_run: bool = False
+    readings: int = 3
+    bad_for: float = 16.0
+    cameras_per_second: float = 1.0
+    cameras_burst: int = 10
+    nodes_per_second: float = 0.1
+    freeze_share: float = 0.55
+    start_grace: float = 60.0
+    backoff: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A camera's last move, as its status tells; times in Unix seconds."""
+
+    at: float
+    reason: str
+    from_node: str
+    count: int
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFacts:
+    """What decides about a camera beside its fault.
+
+    Attributes:
+        node: Node of its newest pod; empty before that is scheduled.
+        pod_uid: That pod; empty if there is none, or if it is going.
+        running: Whether the kubelet says that it runs.
+        created_at: When the pod was made; Unix seconds.
+        evidence: The last reading of this pod.
+        automatic: Whether the user lets the operator move it.
+        paused: Whether somebody has paused that, with the name of what says so; empty if not.
+        last: Its last move.
+        request: What its annotation asks for; empty if nothing.
+        ready_since: Since when its status says that it is Ready; Unix seconds, 0 if it does not.
+    """
+
+    key: str
+    node: str
+    pod_uid: str
+    running: bool
+    created_at: float
+    evidence: Evidence | None
+    automatic: bool = True
+    paused: str = ""
+    last: Moved | None = None
+    request: str = ""
+    ready_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Move this very pod's camera.
+
+    Attributes:
+        graceful: Whether its worker may be listening to a request to end.
+        count: Which move in a row it is.
+    """
+
+    key: str
+    pod_uid: str
+    reason: Reason
+    message: str
+    from_node: str
+    count: int
+    at: float
+    request: str = ""
+    graceful: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is decided, and why; `message` stays the same while nothing changes.
+
+    Attributes:
+        cause: Of a move that is held: DryRun, Paused, Never, Frozen, Budget or Backoff; else the fault.
+        not_before: Unix seconds before which nothing will follow; 0 if that is not known.
+    """
+
+    act: Act = Act.NONE
+    cause: str = ""
+    message: str = ""
+    not_before: float = 0.0
+
+
+NOTHING = Decision()
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """A move that would relieve a loaded node, and why."""
+
+    key: str
+    message: str
+
+
+@dataclass(slots=True)
+class _Camera:
+    """What is remembered of a camera from tick to tick."""
+
+    pod_uid: str = ""
+    seen_at: float = 0.0
+    connected: bool = False
+    healthy_since: float | None = None
+    count: int = 0
+    moved_at: float = float("-inf")
+    """Unix seconds."""
+    left: str = ""
+    """Node that it was moved away from last, to be avoided until `left_until`, Unix seconds."""
+    left_until: float = float("-inf")
+    order: Order | None = None
+    ordered_at: float = 0.0
+    decision: Decision = NOTHING
+
+
+@dataclass(slots=True)
+class _Node:
+    """What is remembered of a node."""
+
+    incidents: int = 0
+    avoid_until: float = float("-inf")
+    """Unix seconds."""
+    paid: bool = False
+    """Whether the present incident has had its token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one tick has brought.
+
+    Attributes:
+        orders: New orders.
+        changed: Cameras whose decision is another than before.
+    """
+
+    orders: Sequence[Order]
+    changed: Mapping[str, Decision]
+
+
+class Mover:
+    """Decides about all cameras, tick by tick. `now` is monotonic, `wall` Unix seconds."""
+
+    def __init__(self, policy: Policy, now: float) -> None:
+        self._policy = policy
+        self._cameras: dict[str, _Camera] = {}
+        self._nodes: dict[str, _Node] = {}
+        self._breaker = Breaker(policy.freeze_share)
+        self._camera_budget = TokenBucket(policy.cameras_per_second, policy.cameras_burst, now)
+        self._node_budget = TokenBucket(policy.nodes_per_second, 1.0, now)
+        self._pace = TokenBucket(NODE_CAMERAS_PER_SECOND, NODE_CAMERAS_PER_SECOND, now)
+        self._restored = False
+        self.attribution = Attribution({}, {})
+
+    # ── What others ask ─────────────────────────────────────────────────────────────────────────────
+
+    def order(self, key: str) -> Order | None:
+        """What is to be carried out now, if anything is."""
+        camera = self._cameras.get(key)
+        return camera.order if camera is not None else None
+
+    def decision(self, key: str) -> Decision:
+        """What was decided last."""
+        camera = self._cameras.get(key)
+        return camera.decision if camera is not None else NOTHING
+
+    def avoid(self, key: str, wall: float) -> dict[str, float]:
+        """Nodes that a new worker of this camera should avoid, and until when; the gravest first."""
+        found = {name: node.avoid_until for name, node in self._nodes.items() if node.avoid_until > wall}
+        camera = self._cameras.get(key)
+        if camera is not None and camera.left and camera.left_until > wall:
+            found[camera.left] = max(camera.left_until, found.get(camera.left, 0.0))
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_MAX_AVOIDED])
+
+    def frozen(self) -> list[Frozen]:
+        """Scopes in which nothing is moved."""
+        return self._breaker.all()
+
+    def tokens(self, now: float) -> tuple[float, float]:
+        """What is left of the budgets: cameras, nodes."""
+        return self._camera_budget.tokens(now), self._node_budget.tokens(now)
+
+    def carried_out(self, key: str, order: Order) -> None:
+        """An order is in the camera's status, and its pod is being deleted."""
+        camera = self._cameras.get(key)
+        if camera is not None and camera.order == order:
+            camera.order = None
+
+    def reset(self) -> None:
+        """Another replica acts from now on: what is remembered of cameras will be out of date."""
+        self._cameras.clear()
+        self._nodes.clear()
+        self._restored = False
+
+    # ── One tick ────────────────────────────────────────────────────────────────────────────────────
+
+    def tick(
+        self,
+        now: float,
+        wall: float,
+        cameras: Sequence[MoveFacts],
+        nodes: Mapping[str, NodeFacts],
+        *,
+        blind: tuple[str, str] | None = None,
+        paused: str = "",
+        relief: Relief | None = None,
+    ) -> Outcome:
+        """Decide about every camera that should run.
+
+        Args:
+            now: Monotonic seconds.
+            wall: Unix seconds.
+            cameras: Every camera that has, or should have, a worker.
+            nodes: What the API server says of nodes, by name.
+            blind: Reason and message, if nothing can be known of any camera.
+            paused: What pauses all moves, if something does.
+            relief: A move that would relieve a loaded node.
+        """
+        if not self._restored:
+            self._restore(now, wall, cameras)
+        self._follow(now, wall, cameras)
+        facts = [self._camera_facts(camera, now, wall) for camera in cameras]
+        self.attribution = attribute(facts, nodes, readings=self._policy.readings)
+        self._breaker.tick(now, self._counts(facts, nodes), blind)
+        self._note_nodes(wall)
+        orders: list[Order] = []
+        changed: dict[str, Decision] = {}
+        for camera in self._by_urgency(cameras):
+            state = self._cameras[camera.key]
+            decision, order = self._decide(camera, state, now, wall, nodes, paused, relief)
+            if order is not None:
+                state.order, state.ordered_at = order, now
+                orders.append(order)
+            if decision != state.decision:
+                state.decision = changed[camera.key] = decision
+        return Outcome(orders, changed)
+
+    def _restore(self, now: float, wall: float, cameras: Sequence[MoveFacts]) -> None:
+        """Make up the memory of a process that has just begun from what the statuses tell."""
+        self._restored = True
+        singles: list[float] = []
+        at_node: defaultdict[str, float] = defaultdict(float)
+        for camera in cameras:
+            last = camera.last
+            if last is None:
+                continue
+            age = wall - last.at
+            if last.reason in (Reason.NODE_LOST.value, Reason.NODE_FAULT.value):
+                at_node[last.from_node] = max(at_node[last.from_node], last.at)
+            elif age < self._policy.cameras_burst / max(self._policy.cameras_per_second, 1e-6):
+                singles.append(now - max(0.0, age))
+        self._camera_budget.replay(singles, now)
+        self._node_budget.replay((now - max(0.0, wall - at) for at in at_node.values()), now)
+        for name, at in at_node.items():
+            if name and at + AVOID_SECONDS > wall:
+                self._nodes[name] = _Node(incidents=1, avoid_until=at + AVOID_SECONDS, paid=True)
+
+    def _follow(self, now: float, wall: float, cameras: Sequence[MoveFacts]) -> None:
+        """Keep what is remembered of each camera."""
+        if gone := self._cameras.keys() - {camera.key for camera in cameras}:
+            for key in gone:
+                del self._cameras[key]
+        for camera in cameras:
+            state = self._cameras.get(camera.key)
+            if state is None:
+                state = self._cameras[camera.key] = _Camera(seen_at=now)
+                if camera.ready_since:
+                    state.healthy_since = now - max(0.0, wall - camera.ready_since)
+                    state.connected, state.pod_uid = True, camera.pod_uid
+            if state.pod_uid != camera.pod_uid:
+                state.pod_uid, state.seen_at, state.connected = camera.pod_uid, now, False
+                if state.order is not None and state.order.pod_uid != camera.pod_uid:
+                    state.order = None
+            if not camera.running and not state.connected:
+                state.seen_at = now
+            if state.order is not None and now - state.ordered_at > STALE_ORDER_SECONDS:
+                state.order = None
+            if camera.last is not None and camera.last.at > state.moved_at:
+                state.count, state.moved_at = camera.last.count, camera.last.at
+                state.left, state.left_until = camera.last.from_node, camera.last.at + AVOID_SECONDS
+            evidence = camera.evidence
+            if evidence is None or evidence.health.verdict is Verdict.UNKNOWN:
+                continue
+            state.connected = state.connected or bool(evidence.health.worker_connected)
+            if evidence.health.verdict is Verdict.HEALTHY:
+                if state.healthy_since is None:
+                    state.healthy_since = now
+                if now - state.healthy_since >= self._policy.backoff.healthy_after:
+                    state.count = 0
+            elif evidence.readings >= self._policy.readings:
+                state.healthy_since = None
+
+    def _camera_facts(self, camera: MoveFacts, now: float, wall: float) -> CameraFacts:
+        state, grace = self._cameras[camera.key], self._policy.start_grace
+        return CameraFacts(
+            camera.key,
+            camera.node,
+            camera.evidence if camera.pod_uid else None,
+            established=state.connected or now - state.seen_at >= grace,
+        )
+
+    def _counts(self, facts: Iterable[CameraFacts], nodes: Mapping[str, NodeFacts]) -> dict[str, Count]:
+        """How many cameras of each scope can be judged, and how many of them are bad."""
+        total: Counter[str] = Counter()
+        bad: Counter[str] = Counter()
+        for camera in facts:
+            fault = self.attribution.faults[camera.key]
+            if fault is Fault.STARTING or self._is_dead(camera.node):
+                continue
+            scopes = [FLEET]
+            if (node := nodes.get(camera.node)) is not None and node.zone:
+                scopes.append(zone_scope(node.zone))
+            for scope in scopes:
+                total[scope] += 1
+                bad[scope] += fault not in (Fault.NONE, Fault.SOURCE)
+        zones = {node.zone for node in nodes.values() if node.zone}
+        return {
+            scope: Count(count, bad[scope])
+            for scope, count in total.items()
+            if scope == FLEET or len(zones) > 1  # one zone is the fleet
+        }
+
+    def _is_dead(self, node: str) -> bool:
+        report = self.attribution.nodes.get(node)
+        return report is not None and report.state is NodeState.DEAD
+
+    def _note_nodes(self, wall: float) -> None:
+        """Begin and end incidents of nodes. A frozen fleet says nothing about any one of them."""
+        frozen = self._breaker.frozen() is not None
+        for name, report in self.attribution.nodes.items():
+            node = self._nodes.get(name)
+            if report.state in (NodeState.DEAD, NodeState.FAULTY) and not frozen:
+                node = node or self._nodes.setdefault(name, _Node())
+                if wall >= node.avoid_until:
+                    node.incidents += 1
+                    node.paid = False
+                    pause = AVOID_SECONDS * 2.0 ** min(node.incidents - 1, 8)
+                    node.avoid_until = wall + min(pause, LONGEST_AVOID_SECONDS)
+        for name, node in list(self._nodes.items()):
+            if wall > node.avoid_until + 2 * LONGEST_AVOID_SECONDS:
+                del self._nodes[name]
+
+    def _by_urgency(self, cameras: Sequence[MoveFacts]) -> list[MoveFacts]:
+        """Cameras of dead nodes first; a node that has its token is finished before the next."""
+
+        def rank(camera: MoveFacts) -> tuple[object, ...]:
+            fault = self.attribution.faults[camera.key]
+            if fault is not Fault.NODE:
+                return (3 if fault is Fault.NONE else 2, "", camera.key)
+            node = self._nodes.get(camera.node)
+            paid = node is not None and node.paid
+            return (0 if paid else 1, camera.node, camera.key)
+
+        return sorted(cameras, key=rank)
+
+    # ── One camera ──────────────────────────────────────────────────────────────────────────────────
+
+    def _decide(
+        self,
+        camera: MoveFacts,
+        state: _Camera,
+        now: float,
+        wall: float,
+        nodes: Mapping[str, NodeFacts],
+        paused: str,
+        relief: Relief | None,
+    ) -> tuple[Decision, Order | None]:
+        if state.order is not None:
+            return state.decision, None
+        fault = self.attribution.faults[camera.key]
+        if camera.request and camera.request != (camera.last.request if camera.last else ""):
+            return self._on_request(camera, state, now, wall)
+        if relief is not None and relief.key == camera.key and fault is Fault.NONE:
+            return self._on_relief(camera, state, now, wall, paused, relief)
+        if fault not in (Fault.WORKER, Fault.NODE) or not camera.pod_uid:
+            return _explain_quiet(fault, camera.evidence), None
+        reason = Reason.WORKER_FAULT
+        if fault is Fault.NODE:
+            reason = Reason.NODE_LOST if self._is_dead(camera.node) else Reason.NODE_FAULT
+        message = self._evidence_of(camera, reason)
+        zone = nodes[camera.node].zone if camera.node in nodes else ""
+        scopes = (zone_scope(zone),) if zone else ()
+        if (wait := self._not_yet(camera, now, reason, scopes)) is not None:
+            return wait, None
+        if (held := self._held(camera, reason, message, scopes, paused)) is not None:
+            return held, None
+        return self._within_budget(camera, state, now, wall, reason, message)
+
+    def _not_yet(
+        self, camera: MoveFacts, now: float, reason: Reason, scopes: Sequence[str]
+    ) -> Decision | None:
+        """Whether it has not been bad for long enough."""
+        if reason is Reason.NODE_LOST:
+            return None
+        evidence = camera.evidence
+        if evidence is None:
+            return NOTHING
+        since = max(evidence.since, self._breaker.thawed_at(scopes))
+        if evidence.readings >= self._policy.readings and evidence.at - since >= self._policy.bad_for:
+            return None
+        return Decision(
+            Act.WAIT, reason.value, f"a move follows after {self._policy.readings} bad readings in a row"
+        )
+
+    def _held(
+        self, camera: MoveFacts, reason: Reason, message: str, scopes: Sequence[str], paused: str
+    ) -> Decision | None:
+        """Whether the user or a freeze forbids it."""
+        if not camera.automatic:
+            return Decision(Act.HELD, "Never", "not moved: health.reassignment is Never")
+        if why := paused or camera.paused:
+            return Decision(Act.HELD, "Paused", f"not moved: paused by {why}")
+        if (frozen := self._breaker.frozen(scopes)) is not None:
+            return Decision(Act.HELD, "Frozen", f"nothing is moved: {frozen.message}")
+        if self._policy.dry_run:
+            return Decision(Act.WOULD_MOVE, "DryRun", f"would be moved ({reason.value}): {message}")
+        return None
+
+    def _within_budget(
+        self, camera: MoveFacts, state: _Camera, now: float, wall: float, reason: Reason, message: str
+    ) -> tuple[Decision, Order | None]:
+        pause = _jittered(self._policy.backoff.delay(state.count + 1), camera.key, state.count)
+        if wall < state.moved_at + pause:
+            message = f"moved {state.count} times in a row; the next move waits {pause:.0f} s after the last"
+            return Decision(Act.HELD, "Backoff", message, state.moved_at + pause), None
+        if not self._pay(camera, now, reason):
+            return Decision(Act.HELD, "Budget", "a move is due and waits for its turn"), None
+        return self._ordered(camera, state, wall, reason, message)
+
+    def _pay(self, camera: MoveFacts, now: float, reason: Reason) -> bool:
+        if reason not in (Reason.NODE_LOST, Reason.NODE_FAULT):
+            return self._camera_budget.take(now)
+        node = self._nodes.setdefault(camera.node, _Node())
+        if self._pace.tokens(now) < 1:
+            return False
+        if not node.paid:
+            if not self._node_budget.take(now):
+                return False
+            node.paid = True
+        return self._pace.take(now)
+
+    def _ordered(
+        self, camera: MoveFacts, state: _Camera, wall: float, reason: Reason, message: str
+    ) -> tuple[Decision, Order]:
+        failed = reason not in (Reason.RELIEF, Reason.REQUESTED)
+        if failed:
+            state.count, state.healthy_since = state.count + 1, None
+        state.moved_at = wall
+        state.left, state.left_until = camera.node, wall + AVOID_SECONDS
+        last = camera.last.request if camera.last is not None else ""
+        order = Order(
+            camera.key,
+            camera.pod_uid,
+            reason,
+            message,
+            camera.node,
+            state.count,
+            wall,
+            request=camera.request if reason is Reason.REQUESTED else last,
+            graceful=not failed,
+        )
+        return Decision(Act.MOVE, reason.value, message), order
+
+    def _on_request(
+        self, camera: MoveFacts, state: _Camera, now: float, wall: float
+    ) -> tuple[Decision, Order | None]:
+        if not camera.pod_uid or not camera.node:
+            return Decision(Act.WAIT, "Requested", "asked to move; it has no worker on a node yet"), None
+        if not self._camera_budget.take(now):
+            return Decision(Act.HELD, "Budget", "a move is due and waits for its turn"), None
+        text = f"asked for by the annotation, value {camera.request}"
+        return self._ordered(camera, state, wall, Reason.REQUESTED, text)
+
+    def _on_relief(
+        self, camera: MoveFacts, state: _Camera, now: float, wall: float, paused: str, relief: Relief
+    ) -> tuple[Decision, Order | None]:
+        if held := self._held(camera, Reason.RELIEF, relief.message, (), paused):
+            return held, None
+        if not self._camera_budget.take(now):
+            return NOTHING, None
+        return self._ordered(camera, state, wall, Reason.RELIEF, relief.message)
+
+    def _evidence_of(self, camera: MoveFacts, reason: Reason) -> str:
+        """The grounds of a move, in a sentence."""
+        report = self.attribution.nodes.get(camera.node)
+        if reason in (Reason.NODE_LOST, Reason.NODE_FAULT) and report is not None:
+            return f"node {camera.node}: {report.reason}"
+        health = camera.evidence.health if camera.evidence is not None else None
+        return health.message if health is not None else ""
+
+
+def _explain_quiet(fault: Fault, evidence: Evidence | None) -> Decision:
+    """Why nothing follows."""
+    match fault:
+        case Fault.SOURCE:
+            return Decision(Act.NONE, fault.value, "the source is at fault: another node would not help")
+        case Fault.BLIND:
+            return Decision(Act.NONE, fault.value, "nothing is known of it, so nothing is done")
+        case Fault.STARTING:
+            return Decision(Act.WAIT, fault.value, "its worker is starting")
+    return NOTHING
+
+
+def _jittered(pause: float, key: str, count: int) -> float:
+    """Up to a fifth longer, the same each time it is asked."""
+    return pause * (1 + _JITTER * (zlib.crc32(f"{key}/{count}".encode()) % 1000) / 1000)
+
+
+def report_of(nodes: Mapping[str, NodeReport]) -> dict[str, int]:
+    """Nodes by state, with every state named."""
+    found = Counter(report.state.value for report in nodes.values())
+    return {state.value: found[state.value] for state in NodeState}
+
+
+def faults_of(faults: Mapping[str, Fault]) -> dict[str, int]:
+    """Cameras by fault, with every fault named."""
+    found = Counter(fault.value for fault in faults.values())
+    return {fault.value: found[fault.value] for fault in Fault}
