@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from camfleet_operator.cluster import signals as signals_module
+from camfleet_operator.cluster import gateways as gateways_module
 from camfleet_operator.cluster import verdicts as verdicts_module
+from camfleet_operator.cluster.gateways import Gateways
 from camfleet_operator.cluster.scrape import FAMILIES
 from camfleet_operator.cluster.signals import Signals
 from camfleet_operator.cluster.verdicts import Criteria, Health, Verdict
@@ -95,10 +96,12 @@ def resolve(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[str]])
 class Watched:
     """Signals with a clock of its own and a record of what it reported."""
 
-    def __init__(self, *urls: str, **options: Any) -> None:
+    def __init__(self, *urls: str, timeout: float = 3.0, **options: Any) -> None:
         self.now = 100.0
         self.changes: list[set[str]] = []
-        self.signals = Signals(urls, self.changes.append, clock=lambda: self.now, **options)
+        self.signals = Signals(
+            Gateways(urls, timeout=timeout), self.changes.append, clock=lambda: self.now, **options
+        )
 
     async def tick(self, seconds: float = 10.0) -> set[str]:
         self.now += seconds
@@ -116,7 +119,7 @@ async def test_every_address_of_a_name_is_asked_for_these_families_only(
     resolve(monkeypatch, lambda: ["127.0.0.1", "127.0.0.2", "127.0.0.1"])
     one.cameras, two.cameras = {"door": 1, "gate": 0}, {"door": 0, "gate": 1}
     watched = Watched(f"http://peers.test:{port}/metrics")
-    async with watched.signals:
+    async with watched.signals.source.open():
         assert await watched.tick() == {"n.door", "n.gate"}
         assert watched.changes == [{"n.door", "n.gate"}]
         assert await watched.tick() == set()
@@ -134,10 +137,10 @@ async def test_a_gateway_in_trouble_takes_only_its_own_cameras_along(
 ) -> None:
     one, two, port = gateways
     resolve(monkeypatch, lambda: ["127.0.0.1", "127.0.0.2"])
-    monkeypatch.setattr(signals_module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(gateways_module, "MAX_BYTES", 100_000)
     one.cameras, two.cameras = {"door": 1, "gate": 0}, {"door": 0, "gate": 1}
     watched = Watched(f"http://peers.test:{port}/metrics", timeout=1.0)
-    async with watched.signals:
+    async with watched.signals.source.open():
         if trouble == "stale":
             two.frozen_clock = time.time()
         await watched.tick()
@@ -168,7 +171,7 @@ async def test_a_gateway_that_leaves_the_name_is_still_asked_for_half_a_minute(
     resolve(monkeypatch, lambda: addresses)
     one.cameras, two.cameras = {"door": 0}, {"door": 1}
     watched = Watched(f"http://peers.test:{port}/metrics")
-    async with watched.signals:
+    async with watched.signals.source.open():
         await watched.tick()
         addresses.remove("127.0.0.2")  # not ready, and still holding its worker
         assert [await watched.tick() for _ in range(2)] == [set(), set()]
@@ -188,7 +191,7 @@ async def test_a_name_without_addresses_says_nothing_about_workers(
     resolve(monkeypatch, lambda: addresses)
     one.cameras = {"door": 1}
     watched = Watched(f"http://peers.test:{port}/metrics", cameras=lambda: ["n.door", "n.new"])
-    async with watched.signals:
+    async with watched.signals.source.open():
         assert await watched.tick() == {"n.door"}
         addresses.clear()
         await one.stop()
@@ -201,7 +204,7 @@ async def test_a_name_without_addresses_says_nothing_about_workers(
 
 async def test_without_any_gateway_cameras_are_unknown_in_the_end() -> None:
     watched = Watched(cameras=lambda: ["n.door"])
-    async with watched.signals:
+    async with watched.signals.source.open():
         assert [await watched.tick() for _ in range(4)] == [set(), set(), set(), {"n.door"}]
     assert watched.verdict("door") == (Verdict.UNKNOWN, "GatewayUnreachable")
 
@@ -212,7 +215,7 @@ async def test_hurry_shortens_the_wait_that_is_under_way() -> None:
     port = await gateway.start("127.0.0.1")
     gateway.cameras = {"door": 1}
     signals = Signals(
-        [f"http://127.0.0.1:{port}/metrics"],
+        Gateways([f"http://127.0.0.1:{port}/metrics"]),
         lambda _: reports.put_nowait(time.monotonic()),
         interval=3600,
         hurry_interval=0.1,
@@ -247,11 +250,10 @@ async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.Mon
         verdicts.put_nowait(health)
 
     signals = Signals(
-        [f"{gateway.internal_url}/metrics"],
+        Gateways([f"{gateway.internal_url}/metrics"], timeout=2.0),
         report,
         criteria=lambda _: Criteria(stall=5, first_frame=30),
         interval=0.2,
-        timeout=2.0,
     )
 
     async def until(reason: str, within: float) -> Health:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from camfleet_operator.cluster.api import Api, ApiError
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
+from camfleet_operator.cluster.gateways import Gateways
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.pod_watch import PodWatch
@@ -123,7 +124,7 @@ class Operator:
         )
         self.events = EventRecorder(self.api, self.budget, leading=lambda: self.lease.is_leader)
         self.signals = Signals(
-            settings.gateway_metrics,
+            Gateways(settings.gateway_metrics),
             self._health_changed,
             criteria=self._criteria,
             cameras=self.store.keys,

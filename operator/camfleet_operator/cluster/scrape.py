@@ -18,6 +18,7 @@ FAMILIES = (
     "camfleet_camera_last_inference_timestamp_seconds",
     "camfleet_camera_source_errors_total",
     "camfleet_gateway_time_seconds",
+    "camfleet_camera_picture_frozen",
 )
 """What to ask the gateway for."""
 
@@ -26,8 +27,9 @@ Labels = bytes
 Values = dict[Labels, bytes]
 
 _LABELS = rb'(namespace="[^"\\]+",camera="[^"\\]+")'
-_WORKER, _SOURCE, _FRAME, _INFERENCE = (
-    re.compile(rb"^" + name.encode() + rb"\{" + _LABELS + rb"\} (\S+)", re.MULTILINE) for name in FAMILIES[:4]
+_WORKER, _SOURCE, _FRAME, _INFERENCE, _FROZEN = (
+    re.compile(rb"^" + name.encode() + rb"\{" + _LABELS + rb"\} (\S+)", re.MULTILINE)
+    for name in (*FAMILIES[:4], FAMILIES[6])
 )
 _ERRORS = re.compile(
     rb"^camfleet_camera_source_errors_total\{" + _LABELS + rb',reason="([^"\\]+)"\} (\S+)', re.MULTILINE
@@ -64,29 +66,34 @@ class Scrape:
 
     Attributes:
         time: The gateway's clock, Unix seconds.
+        instance: Which gateway: `host:port`.
+        frozen: Whether the picture stands still; empty with gateways that do not tell.
         contradictory: Cameras of which the page says two things.
     """
 
     time: float
+    instance: str = ""
     worker: Values = field(default_factory=dict)
     source: Values = field(default_factory=dict)
     frame: Values = field(default_factory=dict)
     inference: Values = field(default_factory=dict)
     errors: dict[Labels, dict[str, float]] = field(default_factory=dict)
+    frozen: Values = field(default_factory=dict)
     contradictory: set[Labels] = field(default_factory=set)
 
 
-def parse(page: bytes) -> Scrape | None:
-    """Read a metrics page; None if it is not a gateway's."""
+def parse(page: bytes, instance: str = "") -> Scrape | None:
+    """Read the metrics page of a gateway; None if it is none's."""
     times = {number(text) for text in _TIME.findall(_family(page, FAMILIES[5]))}
     time = times.pop() if len(times) == 1 else None
     if time is None or b"# TYPE camfleet_camera_worker_connected " not in page:
         return None
-    scrape = Scrape(time)
+    scrape = Scrape(time, instance)
     scrape.worker = _values(page, 0, _WORKER, scrape.contradictory)
     scrape.source = _values(page, 1, _SOURCE, scrape.contradictory)
     scrape.frame = _values(page, 2, _FRAME, scrape.contradictory)
     scrape.inference = _values(page, 3, _INFERENCE, scrape.contradictory)
+    scrape.frozen = _values(page, 6, _FROZEN, scrape.contradictory)
     for labels, reason, text in _ERRORS.findall(_family(page, FAMILIES[4])):
         if (count := number(text)) is not None:
             scrape.errors.setdefault(labels, {})[reason.decode(errors="replace")] = count

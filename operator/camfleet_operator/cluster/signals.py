@@ -1,67 +1,114 @@
-"""The direct evaluator: asks every gateway for its figures and keeps a verdict for each camera.
+"""Keeps a verdict for each camera: asks a source for the gateways' figures and judges them, again and again.
 
-Used where no Prometheus server is asked. A URL's host may stand for many gateways (a headless Service): each
-address is asked. An address that has left the name is still asked for half a minute: a gateway that is merely
-not ready may hold workers yet, and one that has gone must not turn all its cameras into lost ones at once.
+Where they come from does not matter here: from the gateways themselves (`gateways`) or from a Prometheus
+server that scrapes them (`prometheus_source`). Both give the same samples, and one evaluator judges them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
-import aiohttp
-from yarl import URL
-
-from camfleet_operator.cluster.scrape import FAMILIES, Scrape, parse
-from camfleet_operator.cluster.verdicts import UNKNOWN_AFTER_SECONDS, Criteria, Evaluator, Health
-from camfleet_protocol.redaction import redact
+from camfleet_operator.cluster.scrape import Scrape
+from camfleet_operator.cluster.verdicts import (
+    UNKNOWN_AFTER_SECONDS,
+    Criteria,
+    Evaluator,
+    Evidence,
+    Health,
+)
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 10.0
 HURRY_INTERVAL_SECONDS = 2.0
 HURRY_SECONDS = 60.0
-TIMEOUT_SECONDS = 3.0
-MAX_BYTES = 64 * 1024 * 1024
-"""Of one page: twenty thousand cameras with all their series."""
-_CHUNK = 256 * 1024
+BLIND_SECONDS = UNKNOWN_AFTER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """One gateway: an address of a URL's host."""
+class Trouble:
+    """Why a sample says nothing at all.
 
-    url: str
-    address: str
+    Attributes:
+        reason: CamelCase, one of a fixed set: fit for a condition and a metric.
+        message: A sentence for people, without credentials.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the gateways say at one moment.
+
+    Attributes:
+        at: When the oldest of the scrapes began, or earlier; monotonic seconds.
+        scrapes: One per gateway whose figures can be used; none of them was in an earlier sample.
+        complete: Whether that is every gateway there is.
+        problems: Gateways (or servers) in trouble, and what is wrong with them.
+        trouble: Why there are no scrapes; None if there are some.
+    """
+
+    at: float
+    scrapes: Sequence[Scrape] = ()
+    complete: bool = False
+    problems: Mapping[str, str] = field(default_factory=dict)
+    trouble: Trouble | None = None
+
+
+class SignalSource(Protocol):
+    """Where samples come from."""
 
     @property
-    def name(self) -> str:
-        """Address and port."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        port = urlsplit(self.url).port
-        return f"{host}:{port}" if port else host
+    def kind(self) -> str:
+        """`direct` or `prometheus`."""
 
-    def target(self) -> URL:
-        """What to GET."""
-        parts = urlsplit(self.url)
-        query = urlencode([("name[]", family) for family in FAMILIES])
-        return URL(f"{parts.scheme}://{self.name}{parts.path or '/metrics'}?{query}", encoded=True)
+    @property
+    def url(self) -> str:
+        """What is asked; without credentials."""
+
+    def open(self) -> AbstractAsyncContextManager[object]:
+        """Samples can be taken inside this context."""
+
+    async def sample(self, now: float) -> Sample | None:
+        """What there is now; None if that is nothing newer than what was given last.
+
+        Args:
+            now: The moment; monotonic seconds.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Nothing can be known of any camera.
+
+    Attributes:
+        reason: CamelCase: `PrometheusUnreachable`, `SignalsStale`, `NoGateway`, `GatewayUnreachable`, …
+        message: A sentence for people.
+        since: When something was known last; monotonic seconds.
+    """
+
+    reason: str
+    message: str
+    since: float
 
 
 class Signals:
     """Judges all cameras every few seconds.
 
     Args:
-        urls: Metrics pages of gateways, such as `http://camfleet-gateway-peers.camfleet.svc:8081/metrics`.
+        source: What is asked.
         on_change: Called with the cameras whose verdict is another than before.
+        on_tick: Called after each sample, good or not, and after `on_change`, with the seconds that it took
+            to judge it; not where nothing new has been scraped.
         criteria: A camera's timeouts; should be cheap.
         cameras: Which cameras there are, so that one that no gateway names is Unknown in the end; without
             it, those that the gateways name.
@@ -71,40 +118,42 @@ class Signals:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        source: SignalSource,
         on_change: Callable[[set[str]], None],
         *,
+        on_tick: Callable[[float], None] | None = None,
         criteria: Callable[[str], Criteria] = lambda _: Criteria(),
         cameras: Callable[[], Iterable[str]] | None = None,
         interval: float = INTERVAL_SECONDS,
         hurry_interval: float = HURRY_INTERVAL_SECONDS,
-        timeout: float = TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._urls = tuple(dict.fromkeys(urls))
+        self.source = source
+        self.on_tick = on_tick
         self._on_change = on_change
         self._cameras = cameras
         self._interval = interval
         self._hurry_interval = min(interval, hurry_interval)
-        self._timeout = timeout
         self._clock = clock
         self._evaluator = Evaluator(criteria)
         self._hurry_until = float("-inf")
         self._wake = asyncio.Event()
-        self._seen: dict[Instance, float] = {}
-        """When each address was last among those of its name."""
-        self._times: dict[Instance, float] = {}
-        """What each gateway's clock said last."""
         self._problems: dict[str, str] = {}
-        self._session: aiohttp.ClientSession | None = None
-        self.ticked_at: float | None = None
-        """When the last look ended; monotonic seconds."""
+        self._trouble: Trouble | None = None
+        self._known_at: float | None = None
+        """When a sample was good last, or the first was asked for."""
+        self._sampled_at: float | None = None
+        """When the last good sample was scraped."""
 
     # ── What others ask ─────────────────────────────────────────────────────────────────────────────
 
     def health(self, camera_id: str) -> Health | None:
         """The latest verdict; None if there has been none."""
         return self._evaluator.health(camera_id)
+
+    def evidence(self, camera_id: str) -> Evidence | None:
+        """The last reading, whatever the verdict; None if there has been none of its present worker."""
+        return self._evaluator.evidence(camera_id)
 
     def judged_at(self, camera_id: str) -> float:
         """When the scrape began that this verdict is from; 0 if there has been none."""
@@ -127,52 +176,64 @@ class Signals:
         self._evaluator.expect(camera_id, self._clock())
         self.hurry()
 
+    def blind(self) -> Blind | None:
+        """Why nothing has been known of any camera for half a minute; None if something has."""
+        if self._trouble is None or self._known_at is None:
+            return None
+        if self._clock() - self._known_at < BLIND_SECONDS:
+            return None
+        return Blind(self._trouble.reason, self._trouble.message, self._known_at)
+
     @property
     def problems(self) -> dict[str, str]:
-        """Gateways that do not answer, and why; empty if all do."""
+        """Gateways (or servers) that do not answer, and why; empty if all do."""
         return dict(self._problems)
+
+    def describe(self) -> dict[str, Any]:
+        """What is asked and how it answers, as JSON; times are RFC 3339."""
+        blind = self.blind()
+        return {
+            "kind": self.source.kind,
+            "url": self.source.url,
+            "problems": self.problems,
+            "sampledAt": self._time(self._sampled_at),
+            "blind": None
+            if blind is None
+            else {"reason": blind.reason, "message": blind.message, "since": self._time(blind.since)},
+        }
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        async with self:
+        async with self.source.open():
             while True:
                 started = self._clock()
                 await self.tick()
                 await self._rest(started)
 
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", "User-Agent": "camfleet-operator"},
-            auto_decompress=False,
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
     async def tick(self) -> set[str]:
-        """Look once; the cameras whose verdict has changed."""
+        """Look once; the cameras whose verdict has changed. Inside `source.open()`."""
         now = self._clock()
-        instances, unresolved = await self._instances(now)
-        answers = await asyncio.gather(*(self._ask(instance) for instance in instances))
-        scrapes = [scrape for scrape in answers if scrape is not None]
+        if self._known_at is None:
+            self._known_at = now
+        sample = await self.source.sample(now)
+        if sample is None:
+            return set()
+        self._note(sample, now)
+        started = time.perf_counter()
         changed = self._evaluator.tick(
-            now,
-            scrapes,
-            complete=not unresolved and len(scrapes) == len(instances),
+            sample.at,
+            sample.scrapes,
+            complete=sample.complete,
             cameras=self._cameras() if self._cameras is not None else None,
+            trouble=sample.trouble.reason if sample.trouble is not None else "",
         )
-        self.ticked_at = self._clock()
+        spent = time.perf_counter() - started
         if changed:
             self._on_change(changed)
+        if self.on_tick is not None:
+            self.on_tick(spent)
         return changed
 
     async def _rest(self, started: float) -> None:
@@ -189,80 +250,20 @@ class Signals:
             except TimeoutError:
                 return
 
-    # ── Private parts ───────────────────────────────────────────────────────────────────────────────
+    def _note(self, sample: Sample, now: float) -> None:
+        """Remember who is in trouble, and log it when it begins and when it ends."""
+        self._trouble = sample.trouble
+        if sample.trouble is None:
+            self._known_at, self._sampled_at = now, sample.at
+        before, self._problems = self._problems, dict(sample.problems)
+        for who, problem in self._problems.items():
+            if who not in before:
+                logger.warning("no figures from %s: %s", who, problem)
+        for who in before.keys() - self._problems.keys():
+            logger.info("%s answers again, or is gone", who)
 
-    async def _instances(self, now: float) -> tuple[list[Instance], bool]:
-        """Whom to ask, and whether some name could not be resolved."""
-        found = await asyncio.gather(*(self._resolve(url) for url in self._urls))
-        for instances in found:
-            for instance in instances or ():
-                self._seen[instance] = now
-        for instance, seen in list(self._seen.items()):
-            if now - seen >= UNKNOWN_AFTER_SECONDS:
-                del self._seen[instance]
-                self._times.pop(instance, None)
-                self._note(instance.name, None)
-        return list(self._seen), any(not instances for instances in found)
-
-    async def _resolve(self, url: str) -> list[Instance] | None:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        try:
-            async with asyncio.timeout(self._timeout):
-                found = await asyncio.get_running_loop().getaddrinfo(
-                    host, parts.port or 80, type=socket.SOCK_STREAM
-                )
-        except (OSError, TimeoutError) as error:
-            self._note(host, str(error) or "the name server does not answer")
+    def _time(self, moment: float | None) -> str | None:
+        if moment is None:
             return None
-        self._note(host, None)
-        return [Instance(url, str(address)) for address in dict.fromkeys(info[4][0] for info in found)]
-
-    async def _ask(self, instance: Instance) -> Scrape | None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                page = await self._fetch(instance)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._note(instance.name, redact(str(error)) or f"no answer within {self._timeout:g} s")
-            return None
-        scrape = parse(page) if page is not None else None
-        await asyncio.sleep(0)  # the next page is parsed after others have had their turn
-        if scrape is None:
-            self._note(instance.name, "what it answers is no gateway's metrics page")
-            return None
-        before = self._times.get(instance)
-        self._times[instance] = scrape.time
-        if before == scrape.time:
-            self._note(instance.name, "its clock stands still: the page is an old one")
-            return None
-        self._note(instance.name, None)
-        return scrape
-
-    async def _fetch(self, instance: Instance) -> bytes | None:
-        if self._session is None:
-            raise RuntimeError("Signals is not running")
-        target = instance.target()
-        options: dict[str, Any] = {"headers": {"Host": urlsplit(instance.url).netloc}}
-        if target.scheme == "https":
-            options["server_hostname"] = urlsplit(instance.url).hostname
-        async with self._session.get(target, allow_redirects=False, **options) as response:
-            if response.status != 200:
-                return None
-            page = bytearray()
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                page += chunk
-                if len(page) > MAX_BYTES:
-                    response.close()
-                    return None
-        return bytes(page)
-
-    def _note(self, who: str, problem: str | None) -> None:
-        """Log a gateway's trouble when it begins and when it ends."""
-        before = self._problems.get(who)
-        if problem is None:
-            if self._problems.pop(who, None) is not None:
-                logger.info("gateway %s answers again, or is gone", who)
-            return
-        if before is None:
-            logger.warning("gateway %s: %s", who, problem)
-        self._problems[who] = problem
+        wall = time.time() - (self._clock() - moment)
+        return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

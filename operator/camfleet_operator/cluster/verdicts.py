@@ -3,7 +3,8 @@
 `judge` decides on one reading. `Evaluator` makes readings of the gateways' pages and decides what is
 published: good news at once, bad news when two readings in a row agree (unless the camera has not been well
 before), and that nothing is known when that has been so for half a minute. Whatever is missing, not a number,
-late or contradictory is Unknown, and Unknown moves nothing.
+late or contradictory is Unknown, and Unknown moves nothing. Beside what is published, `Evidence` keeps the
+last reading as it was and how often in a row it was bad: moves rest on that.
 
 Ages are differences between two times of the same gateway on the same page, so no two clocks are compared.
 """
@@ -63,6 +64,29 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The last reading of a camera as it was, whatever is published.
+
+    Attributes:
+        health: What the reading was judged to be.
+        readings: Unhealthy readings in a row, each of a scrape of its own; 0 if the last was Healthy or
+            Unknown. They begin anew after a Healthy one, after one that is Unknown for this camera alone,
+            and after half a minute in which nothing at all was known. A shorter silence of all gateways
+            (or of Prometheus) only suspends them.
+        since: When the scrape of the first of them began; of the last reading if there are none.
+            Monotonic seconds.
+        at: When the scrape of the last reading began. Monotonic seconds.
+        gateway: `host:port` of the gateway that holds the worker; empty if none does or it is not known.
+    """
+
+    health: Health
+    readings: int
+    since: float
+    at: float
+    gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One camera at one moment.
 
@@ -75,6 +99,9 @@ class Reading:
         error: The source's error that was counted last, in snake_case; empty if there was none.
         waited: Seconds that the worker has been seen connected.
         flowed: Seconds that pictures have been seen to come.
+        frozen: Whether all pictures are the same.
+        silent: Whether nobody could be asked at all, about any camera.
+        gateway: `host:port` of the gateway that holds the worker.
     """
 
     worker: bool | None
@@ -85,6 +112,9 @@ class Reading:
     error: str = ""
     waited: float = 0.0
     flowed: float = 0.0
+    frozen: bool = False
+    silent: bool = False
+    gateway: str = ""
 
 
 _MESSAGES = {
@@ -98,6 +128,7 @@ _MESSAGES = {
     "SourceDisconnected": "the worker has lost its source and tries to reach it again",
     "Stalled": "the source is connected and brings no pictures any more",
     "InferenceStalled": "pictures come and are not examined any more",
+    "PictureFrozen": "pictures come and are all the same",
     "AuthFailed": "the camera refuses the user or password",
     "CredentialsMissing": "the Secret with user and password is missing or incomplete",
     "MediaNotAllowed": "the file may not be read",
@@ -145,6 +176,8 @@ def judge(reading: Reading, criteria: Criteria) -> Health:
         since = reading.flowed if reading.inference_age is None else reading.inference_age
         if since >= patience:
             return _bad("InferenceStalled", source=source, age=age, streaming=True)
+    if reading.frozen:
+        return _bad("PictureFrozen", source=source, age=age, streaming=True)
     return replace(_STREAMING, frame_age=age)
 
 
@@ -158,8 +191,9 @@ class _Camera:
     """What is remembered of a camera between two scrapes."""
 
     __slots__ = (
-        "age", "bad", "error", "errors", "flowing_since", "health", "judged_at", "known_at", "labels",
-        "started_at", "was_healthy", "worker_since",
+        "age", "bad", "bad_since", "error", "errors", "flowing_since", "gateway", "health", "judged_at",
+        "known_at", "labels", "raw", "raw_age", "raw_at", "started_at", "streak", "was_healthy",
+        "worker_since",
     )  # fmt: skip
 
     def __init__(self, camera_id: str, now: float) -> None:
@@ -177,6 +211,14 @@ class _Camera:
         self.flowing_since: float | None = None
         self.errors: dict[str, float] | None = None
         self.error = ""
+        self.raw: Health | None = None
+        """What the last reading was judged to be, without its age."""
+        self.raw_age: float | None = None
+        self.raw_at = now
+        self.gateway = ""
+        self.streak = 0
+        """Readings in a row that were Unhealthy; a short silence of all gateways counts for nothing."""
+        self.bad_since = now
 
 
 class Evaluator:
@@ -189,6 +231,7 @@ class Evaluator:
     def __init__(self, criteria: Callable[[str], Criteria] = lambda _: Criteria()) -> None:
         self._criteria = criteria
         self._cameras: dict[str, _Camera] = {}
+        self._trouble = ""
 
     def health(self, camera_id: str) -> Health | None:
         """What is published of a camera; None if nothing is yet."""
@@ -201,6 +244,16 @@ class Evaluator:
         """When the scrape began that the published verdict rests on; 0 if there is none."""
         camera = self._cameras.get(camera_id)
         return camera.judged_at if camera is not None and camera.health is not None else 0.0
+
+    def evidence(self, camera_id: str) -> Evidence | None:
+        """The last reading of a camera; None if there is none yet of its present worker."""
+        camera = self._cameras.get(camera_id)
+        if camera is None or camera.raw is None:
+            return None
+        health = replace(camera.raw, frame_age=camera.raw_age)
+        if health.verdict is Verdict.UNHEALTHY:
+            return Evidence(health, camera.streak, camera.bad_since, camera.raw_at, camera.gateway)
+        return Evidence(health, 0, camera.raw_at, camera.raw_at, camera.gateway)
 
     def counts(self) -> dict[str, int]:
         """Cameras by published verdict; those without one are Unknown."""
@@ -215,15 +268,22 @@ class Evaluator:
         camera.started_at = now
 
     def tick(
-        self, now: float, scrapes: Sequence[Scrape], *, complete: bool, cameras: Iterable[str] | None = None
+        self,
+        now: float,
+        scrapes: Sequence[Scrape],
+        *,
+        complete: bool,
+        cameras: Iterable[str] | None = None,
+        trouble: str = "",
     ) -> set[str]:
-        """Take in what the gateways say.
+        """Take in what the gateways say. No scrape may be handed in twice.
 
         Args:
-            now: When the scrape began; monotonic seconds.
+            now: When the first of the scrapes began; monotonic seconds.
             scrapes: What those say that have answered.
             complete: Whether all have.
             cameras: Which cameras there are; None for those that the gateways name.
+            trouble: Why there are no scrapes, as a reason.
 
         Returns:
             The cameras of which something else is published now, their ages aside.
@@ -231,6 +291,7 @@ class Evaluator:
         wanted = self._reported(scrapes) if cameras is None else set(cameras)
         for gone in self._cameras.keys() - wanted:
             del self._cameras[gone]
+        self._trouble = trouble or "GatewayUnreachable"
         changed: set[str] = set()
         for camera_id in wanted:
             camera = self._cameras.get(camera_id)
@@ -248,9 +309,11 @@ class Evaluator:
         self, camera_id: str, camera: _Camera, now: float, scrapes: Sequence[Scrape], complete: bool
     ) -> bool:
         if _flows(camera, now, scrapes):
-            return _publish(camera, _STREAMING, camera.age, now)
+            return _publish(camera, _STREAMING, camera.raw_age, now)
         reading = self._read(camera, now, scrapes, complete)
-        return _publish(camera, judge(reading, self._criteria(camera_id)), reading.frame_age, now)
+        health = judge(reading, self._criteria(camera_id))
+        _remember(camera, health, reading, now)
+        return _publish(camera, health, reading.frame_age, now)
 
     def _read(self, camera: _Camera, now: float, scrapes: Sequence[Scrape], complete: bool) -> Reading:
         labels, holder, reported = camera.labels, None, False
@@ -267,7 +330,9 @@ class Evaluator:
             if value:
                 holder = scrape
         if holder is None:
-            if not complete or not scrapes:
+            if not scrapes:
+                return Reading(None, self._trouble, silent=True)
+            if not complete:
                 return Reading(None, "GatewayUnreachable")
             if not reported:
                 return Reading(None, "NotReported")
@@ -288,6 +353,8 @@ def _flows(camera: _Camera, now: float, scrapes: Sequence[Scrape]) -> bool:
             return False
     if holder is None or holder.source.get(labels) != b"1" or labels in holder.contradictory:
         return False
+    if holder.frozen.get(labels, b"0") != b"0":
+        return False
     try:
         age = holder.time - float(holder.frame[labels])
         inference_age = holder.time - float(holder.inference[labels])
@@ -296,7 +363,8 @@ def _flows(camera: _Camera, now: float, scrapes: Sequence[Scrape]) -> bool:
     # Not so for a NaN, either.
     if not (-_RENDERING_SECONDS < age < _FRESH_SECONDS > inference_age > -_RENDERING_SECONDS):
         return False
-    camera.age = age if age > 0 else 0.0
+    camera.raw, camera.raw_at, camera.raw_age = _STREAMING, now, age if age > 0 else 0.0
+    camera.streak, camera.gateway = 0, holder.instance
     if camera.flowing_since is None:
         camera.flowing_since = now
         if camera.worker_since is None:
@@ -311,7 +379,8 @@ def _read_holder(camera: _Camera, now: float, scrape: Scrape) -> Reading:
     source = number(scrape.source.get(labels))
     frame = number(scrape.frame.get(labels))
     inference = number(scrape.inference.get(labels))
-    if source not in (0.0, 1.0) or frame is None or inference is None:
+    frozen = number(scrape.frozen.get(labels, b"0"))
+    if source not in (0.0, 1.0) or frozen not in (0.0, 1.0) or frame is None or inference is None:
         return Reading(None, "InvalidMetrics")
     if max(frame, inference) > scrape.time + _RENDERING_SECONDS:
         return Reading(None, "ContradictoryMetrics")
@@ -332,6 +401,8 @@ def _read_holder(camera: _Camera, now: float, scrape: Scrape) -> Reading:
         error=camera.error,
         waited=now - camera.worker_since,
         flowed=now - camera.flowing_since if camera.flowing_since is not None else 0.0,
+        frozen=frozen == 1.0,
+        gateway=scrape.instance,
     )
 
 
@@ -355,6 +426,18 @@ def _note_errors(camera: _Camera, errors: dict[str, float]) -> None:
         }
     if grown:
         camera.error = max(grown, key=lambda label: (grown[label], label))
+
+
+def _remember(camera: _Camera, health: Health, reading: Reading, now: float) -> None:
+    """Keep the reading as evidence."""
+    camera.raw, camera.raw_at, camera.raw_age = health, now, reading.frame_age
+    camera.gateway = reading.gateway
+    if health.verdict is Verdict.UNHEALTHY:
+        if not camera.streak:
+            camera.bad_since = now
+        camera.streak += 1
+    elif not reading.silent or now - camera.known_at >= UNKNOWN_AFTER_SECONDS:
+        camera.streak = 0
 
 
 def _publish(camera: _Camera, health: Health, age: float | None, now: float) -> bool:
