@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.core import Metric
 
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.gateway import Gateway
-from camfleet_gateway.pictures import ViewerKind
+from camfleet_gateway.own_metrics import GatewayCollector
 from camfleet_gateway.telemetry import Telemetry
 from camfleet_protocol.messages import Stats
 
@@ -24,6 +24,7 @@ LINES_PER_CHUNK = 400
 
 KINDS = ("face", "motion", "object", "person")
 """Kinds of detections with a series of their own; the rest is `other`, so that no worker can add series."""
+INFO_LABELS = ("node", "pod", "attempt", "profile", "site", "source_type")
 MAX_DROP_REASONS = 4
 MAX_ERROR_REASONS = 5
 
@@ -69,15 +70,19 @@ def _info(row: Row) -> Iterator[tuple[str, str, float]]:
     channel, facts = row.channel, row.channel.facts
     status = channel.camera.status.worker if channel.camera is not None else None
     hello = channel.publisher.hello if channel.publisher else None
-    values = {
-        "node": status.node_name if status else "",
-        "pod": status.pod_name if status else (hello.pod if hello else ""),
-        "attempt": str(status.attempt if status else (hello.attempt if hello else 0)),
-        "profile": facts.profile,
-        "site": facts.site,
-        "source_type": facts.source_type.value if facts.source_type else "",
-    }
-    yield "", "".join(f',{key}="{escape(value[:253])}"' for key, value in values.items()), 1
+    values = (
+        status.node_name if status else "",
+        status.pod_name if status else (hello.pod if hello else ""),
+        str(status.attempt if status else (hello.attempt if hello else 0)),
+        facts.profile,
+        facts.site,
+        facts.source_type.value if facts.source_type else "",
+    )
+    yield (
+        "",
+        "".join(f',{key}="{escape(value[:253])}"' for key, value in zip(INFO_LABELS, values, strict=True)),
+        1,
+    )
 
 
 _Sampler = Callable[[Row], Iterable[tuple[str, str, float]]]
@@ -114,103 +119,132 @@ def _inference(row: Row) -> Iterator[tuple[str, str, float]]:
         yield "_count", "", row.telemetry.stats.inference_seconds_count
 
 
-FAMILIES: tuple[tuple[str, str, str, _Sampler], ...] = (
-    ("info", "gauge", "Facts about a camera, as labels.", _info),
-    (
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric of every camera; docs/metrics.md is written from these.
+
+    Attributes:
+        suffix: Its name after `PREFIX`.
+        kind: Its type in the text format.
+        text: Its help.
+        samples: What it says of a camera: an ending of the name, labels as text, a value.
+        labels: Names of its labels, `namespace` and `camera` aside.
+    """
+
+    suffix: str
+    kind: str
+    text: str
+    samples: _Sampler
+    labels: tuple[str, ...] = ()
+
+
+FAMILIES = (
+    Family("info", "gauge", "Always 1; its labels are facts about a camera.", _info, INFO_LABELS),
+    Family(
         "worker_connected",
         "gauge",
-        "1 if a worker of this camera is connected to this gateway.",
+        "1 if a worker of this camera is connected to this gateway, else 0, for every camera there is.",
         lambda row: (("", "", 1 if row.telemetry is not None else 0),),
     ),
-    (
+    Family(
+        "suspended",
+        "gauge",
+        "1 while the camera is paused; absent otherwise.",
+        lambda row: (("", "", 1),) if row.channel.facts.suspended else (),
+    ),
+    Family(
         "source_connected",
         "gauge",
-        "1 if the worker's source is open.",
+        "1 if the worker has its source open.",
         _of_telemetry(lambda t: 1 if t.source_connected else 0),
     ),
-    (
+    Family(
         "last_frame_timestamp_seconds",
         "gauge",
-        "When a new picture was last heard of, by the gateway's clock; 0 before the first.",
+        "When the worker last told of a new picture, by the gateway's clock: its age is "
+        "camfleet_gateway_time_seconds minus this. 0 until the first one after the worker has connected.",
         _of_telemetry(lambda t: t.picture_time),
     ),
-    (
+    Family(
         "last_inference_timestamp_seconds",
         "gauge",
-        "When a new inference was last heard of, by the gateway's clock; 0 before the first.",
+        "The same of pictures that were examined.",
         _of_telemetry(lambda t: t.inference_time),
     ),
-    (
+    Family(
         "frames_captured_total",
         "counter",
         "Pictures captured by the worker since its start.",
         _of_stats(lambda s: s.frames.captured),
     ),
-    (
+    Family(
         "frames_inferred_total",
         "counter",
-        "Pictures that inference has seen.",
+        "Pictures examined.",
         _of_stats(lambda s: s.frames.inferred),
     ),
-    (
+    Family(
         "frames_encoded_total",
         "counter",
-        "Pictures encoded, each form counted.",
+        "Pictures encoded, each form counted; stands still while nobody watches.",
         _of_stats(lambda s: s.frames.encoded),
     ),
-    (
+    Family(
         "frames_published_total",
         "counter",
         "Pictures sent to the gateway.",
         _of_stats(lambda s: s.frames.published),
     ),
-    (
+    Family(
         "frames_dropped_total",
         "counter",
-        "Pictures the worker has dropped.",
+        "Pictures that the worker has given up for newer ones.",
         _by_label("reason", lambda s: _bounded(s.frames.dropped, MAX_DROP_REASONS)),
+        ("reason",),
     ),
-    (
+    Family(
         "source_reconnects_total",
         "counter",
-        "How often the source was opened again.",
+        "How often the worker tried to open the source again.",
         _of_stats(lambda s: s.source.reconnects),
     ),
-    (
+    Family(
         "source_errors_total",
         "counter",
-        "Errors of the source.",
+        "Errors of the source, by the operator's reasons in snake_case.",
         _by_label("reason", lambda s: _bounded(s.source.errors, MAX_ERROR_REASONS)),
+        ("reason",),
     ),
-    ("inference_seconds", "summary", "Time spent in inference.", _inference),
-    (
+    Family("inference_seconds", "summary", "Time spent on inference.", _inference),
+    Family(
         "detections_total",
         "counter",
         "Things found in pictures.",
         _by_label("kind", lambda s: _kinds(s.detections)),
+        ("kind",),
     ),
-    (
+    Family(
         "worker_cpu_seconds_total",
         "counter",
-        "CPU time of the worker.",
+        "CPU time of the worker's process.",
         _of_stats(lambda s: s.cpu_seconds),
     ),
-    (
+    Family(
         "worker_resident_memory_bytes",
         "gauge",
         "Resident memory of the worker.",
         _of_stats(lambda s: s.resident_bytes),
     ),
-    (
+    Family(
         "worker_gpu_memory_bytes",
         "gauge",
         "GPU memory of the worker.",
         _of_stats(lambda s: s.gpu_bytes),
     ),
-    (
+    Family(
         "viewers",
         "gauge",
-        "Viewers of the camera on this gateway.",
+        "Who watches the camera on this gateway now.",
         lambda row: (("", "", row.channel.viewers),),
     ),
 )
@@ -231,7 +265,7 @@ def camera_chunks(channels: Iterable[Channel], names: frozenset[str] = frozenset
         channels: The cameras.
         names: Families to give, by their whole names; none for all.
     """
-    families = [family for family in FAMILIES if not names or f"{PREFIX}{family[0]}" in names]
+    families = [family for family in FAMILIES if not names or f"{PREFIX}{family.suffix}" in names]
     if not families:
         return
     rows: list[Row] = []
@@ -239,58 +273,16 @@ def camera_chunks(channels: Iterable[Channel], names: frozenset[str] = frozenset
         rows.append(Row(channel))
         if len(rows) % LINES_PER_CHUNK == 0:
             yield ""
-    for suffix, kind, text, sampler in families:
-        name = f"{PREFIX}{suffix}"
-        lines = [f"# HELP {name} {text}\n# TYPE {name} {kind}\n"]
+    for family in families:
+        name = f"{PREFIX}{family.suffix}"
+        lines = [f"# HELP {name} {family.text}\n# TYPE {name} {family.kind}\n"]
         for row in rows:
-            for ending, labels, value in sampler(row):
+            for ending, labels, value in family.samples(row):
                 lines.append(f"{name}{ending}{{{row.labels}{labels}}} {_number(value)}\n")
             if len(lines) >= LINES_PER_CHUNK:
                 yield "".join(lines)
                 lines.clear()
         yield "".join(lines)
-
-
-class GatewayCollector(Collector):
-    """The gateway's own metrics."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def collect(self) -> Iterator[Metric]:
-        """Read them off."""
-        gateway = self._gateway
-        name = "camfleet_gateway_"
-        yield GaugeMetricFamily(
-            f"{name}time_seconds", "The gateway's clock at this scrape.", value=gateway.clock.wall()
-        )
-        viewers = GaugeMetricFamily(f"{name}viewers", "Viewers' connections.", labels=["kind"])
-        sent = CounterMetricFamily(f"{name}frames_sent", "Pictures sent to viewers.", labels=["kind"])
-        skipped = CounterMetricFamily(
-            f"{name}frames_skipped", "Pictures not sent because a viewer was not ready.", labels=["kind"]
-        )
-        octets = CounterMetricFamily(
-            f"{name}bytes_sent", "Bytes of pictures sent to viewers.", labels=["kind"]
-        )
-        counts = gateway.roster.counts()
-        for kind in ViewerKind:
-            traffic = gateway.hub.traffic[kind]
-            if kind is not ViewerKind.SNAPSHOT:
-                viewers.add_metric([kind.value], counts[kind])
-            if kind is not ViewerKind.EVENTS:
-                sent.add_metric([kind.value], traffic.frames_sent)
-                skipped.add_metric([kind.value], traffic.frames_skipped)
-                octets.add_metric([kind.value], traffic.bytes_sent)
-        yield from (viewers, sent, skipped, octets)
-        refused = CounterMetricFamily(f"{name}sessions_refused", "Connections refused.", labels=["reason"])
-        for reason, count in sorted(gateway.refused.items()):
-            refused.add_metric([reason], count)
-        yield refused
-        yield GaugeMetricFamily(
-            f"{name}event_loop_lag_seconds",
-            "Worst lateness of the event loop in the last seconds.",
-            value=gateway.lag.seconds,
-        )
 
 
 class _Only:

@@ -31,6 +31,8 @@ CAMERA = {
     "camfleet_camera_worker_cpu_seconds_total", "camfleet_camera_worker_resident_memory_bytes",
     "camfleet_camera_worker_gpu_memory_bytes", "camfleet_camera_viewers",
 }  # fmt: skip
+SOMETIMES = {"camfleet_camera_suspended"}
+"""Of a camera that is paused."""
 GATEWAY = {
     "camfleet_gateway_time_seconds", "camfleet_gateway_viewers", "camfleet_gateway_frames_sent_total",
     "camfleet_gateway_frames_skipped_total", "camfleet_gateway_bytes_sent_total",
@@ -107,6 +109,17 @@ def test_without_a_worker_there_is_a_zero_and_no_leftovers() -> None:
     assert found[("camfleet_camera_worker_connected", labels)] == 0
 
 
+def test_a_paused_camera_is_marked() -> None:
+    door = channel("door", None)
+    paused = test_pattern("door")
+    door.set_camera(paused.model_copy(update={"spec": paused.spec.model_copy(update={"suspend": True})}))
+    found = samples("".join(camera_chunks([door, channel("gate", None)])))
+    marked = {key: value for key, value in found.items() if key[0] == "camfleet_camera_suspended"}
+    assert marked == {
+        ("camfleet_camera_suspended", frozenset({("namespace", "default"), ("camera", "door")})): 1
+    }
+
+
 def test_only_the_families_asked_for() -> None:
     names = frozenset({"camfleet_camera_viewers", "camfleet_camera_inference_seconds", "camfleet_unknown"})
     found = samples("".join(camera_chunks([channel("door", FULL)], names)))
@@ -181,4 +194,4 @@ def test_the_docs_name_every_metric_and_no_other() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
     tables = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
     assert set(re.findall(r"`(camfleet_\w+)`", tables)) >= CAMERA | GATEWAY
-    assert set(re.findall(r"camfleet_(?!operator_)\w+", text)) == CAMERA | GATEWAY
+    assert set(re.findall(r"camfleet_(?!operator_)\w+", text)) == CAMERA | GATEWAY | SOMETIMES

@@ -1,0 +1,99 @@
+"""What the gateway counts about itself, as a table that the page and its documentation are written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from camfleet_gateway.gateway import Gateway
+from camfleet_gateway.pictures import Traffic, ViewerKind
+
+_Values = Iterable[tuple[tuple[str, ...], float]]
+"""Values of the labels, in their order, and of the metric."""
+
+
+def _traffic(read: Callable[[Traffic], float]) -> Callable[[Gateway], _Values]:
+    def values(gateway: Gateway) -> Iterator[tuple[tuple[str, ...], float]]:
+        for kind in ViewerKind:
+            if kind is not ViewerKind.EVENTS:
+                yield (kind.value,), read(gateway.hub.traffic[kind])
+
+    return values
+
+
+def _viewers(gateway: Gateway) -> Iterator[tuple[tuple[str, ...], float]]:
+    counts = gateway.roster.counts()
+    for kind in ViewerKind:
+        if kind is not ViewerKind.SNAPSHOT:
+            yield (kind.value,), counts[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A metric of the gateway itself; like `Family`, its name is the one after `OWN_PREFIX`."""
+
+    suffix: str
+    kind: str
+    text: str
+    values: Callable[[Gateway], _Values]
+    labels: tuple[str, ...] = ()
+
+
+OWN_PREFIX = "camfleet_gateway_"
+OWN = (
+    Own("time_seconds", "gauge", "The gateway's clock at this scrape.", lambda g: (((), g.clock.wall()),)),
+    Own("viewers", "gauge", "Viewers' connections.", _viewers, ("kind",)),
+    Own(
+        "frames_sent_total",
+        "counter",
+        "Pictures sent to viewers.",
+        _traffic(lambda t: t.frames_sent),
+        ("kind",),
+    ),
+    Own(
+        "frames_skipped_total",
+        "counter",
+        "Pictures not sent because a viewer was not ready.",
+        _traffic(lambda t: t.frames_skipped),
+        ("kind",),
+    ),
+    Own(
+        "bytes_sent_total",
+        "counter",
+        "Bytes of pictures sent to viewers.",
+        _traffic(lambda t: t.bytes_sent),
+        ("kind",),
+    ),
+    Own(
+        "sessions_refused_total",
+        "counter",
+        "Connections turned away.",
+        lambda g: (((reason,), count) for reason, count in sorted(g.refused.items())),
+        ("reason",),
+    ),
+    Own(
+        "event_loop_lag_seconds",
+        "gauge",
+        "Worst lateness of the event loop in the last seconds; above 0.1 the gateway is overloaded.",
+        lambda g: (((), g.lag.seconds),),
+    ),
+)
+
+
+class GatewayCollector(Collector):
+    """The gateway's own metrics."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them off."""
+        for own in OWN:
+            make = CounterMetricFamily if own.kind == "counter" else GaugeMetricFamily
+            metric = make(f"{OWN_PREFIX}{own.suffix}", own.text, labels=own.labels)
+            for labels, value in own.values(self._gateway):
+                metric.add_metric(labels, value)
+            yield metric
