@@ -2,7 +2,7 @@
 
 Reads one line of JSON from standard input, `{"port": …, "username": …, "password": …}` and perhaps `host` (no
 arguments: a password would show in the process list), prints the port once it listens, and ends when standard
-input does.
+input does. Each further line is the pattern to show from then on: `ball` moves, `smpte75` does not.
 """
 
 import json
@@ -15,7 +15,7 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 PIPELINE = (
-    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1"
+    "( videotestsrc name=source is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1"
     " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 bitrate=500"
     " ! rtph264pay name=pay0 pt=96 config-interval=1 )"
 )
@@ -40,6 +40,25 @@ if options.get("username"):
     factory.set_permissions(permissions)
 server.get_mount_points().add_factory("/cam", factory)
 loop = GLib.MainLoop()
+pattern, sources = "ball", []
+
+
+def configure(_, media):
+    sources[:] = [media.get_element().get_by_name("source")]
+    Gst.util_set_object_arg(sources[0], "pattern", pattern)
+
+
+def told(*_):
+    global pattern
+    line = sys.stdin.readline()
+    pattern = line.strip() or pattern
+    for source in sources:
+        Gst.util_set_object_arg(source, "pattern", pattern)
+    return bool(line)
+
+
+factory.connect("media-configure", configure)
+GLib.io_add_watch(sys.stdin, GLib.PRIORITY_DEFAULT, GLib.IO_IN, told)
 GLib.io_add_watch(sys.stdin, GLib.PRIORITY_DEFAULT, GLib.IO_HUP, lambda *_: loop.quit())
 if not server.attach(None):
     sys.exit("cannot listen")

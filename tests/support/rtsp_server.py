@@ -68,6 +68,12 @@ class RtspServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    async def show(self, pattern: str) -> None:
+        """Change the picture: `ball` moves, `smpte75` is encoded anew all the time and does not."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(pattern.encode() + b"\n")
+        await self._process.stdin.drain()
+
     async def kill(self) -> None:
         """Kill it, as a camera that loses its power."""
         process, self._process = self._process, None

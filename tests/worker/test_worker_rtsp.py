@@ -202,6 +202,36 @@ async def test_a_stall_is_noticed_by_the_cameras_own_timeout(tmp_path: Path) -> 
         await gateway.until(lambda: len(gateway.frames) > frames + 5, "pictures again", 40)
 
 
+async def test_a_frozen_picture_is_opened_anew_once_and_then_told(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"health": {"frozenTimeoutSeconds": 5}})
+    async with (
+        rtsp_server() as server,
+        fake_gateway(demand=PLAIN) as gateway,
+        worker_process(
+            tmp_path,
+            gateway_url=gateway.url,
+            source=server.url,
+            settings_json=settings.model_dump_json(by_alias=True),
+        ),
+    ):
+        await gateway.until(lambda: len(gateway.frames) > 5, "pictures", 30)
+        await server.show("smpte75")
+        await gateway.until(lambda: gateway.stats[-1].source.frozen, "it is told", 40)
+        source = gateway.stats[-1].source
+        assert source.state is SourceState.CONNECTED and source.reconnects == 1
+        assert source.errors == {"picture_frozen": 1}
+        frames, stats = len(gateway.frames), len(gateway.stats)
+        await gateway.until(lambda: len(gateway.stats) > stats + 4, "some time")
+        source = gateway.stats[-1].source
+        assert len(gateway.frames) > frames + 10, "pictures keep coming"
+        assert source.frozen and source.reconnects == 1
+        await server.show("ball")
+        await gateway.until(lambda: not gateway.stats[-1].source.frozen, "the picture moves again")
+        assert gateway.stats[-1].source.reconnects == 1
+        types = gateway.event_types()
+        assert types[-2:] == ["source.frozen", "source.unfrozen"] and "source.lost" not in types
+
+
 @pytest.mark.parametrize(
     ("path", "reason"), [("/nothing", "SourceNotFound"), ("", "SourceNotFound")], ids=["path", "root"]
 )

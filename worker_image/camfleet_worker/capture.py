@@ -18,6 +18,7 @@ from camfleet_worker.auth_stop import AuthStop
 from camfleet_worker.counters import Counters
 from camfleet_worker.dispatch import Dispatcher
 from camfleet_worker.faults import Fault, Handling, SourceError
+from camfleet_worker.freeze import FILE_MEMORY, NETWORK_MEMORY, Freeze
 from camfleet_worker.ladder import Ladder
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
@@ -80,6 +81,7 @@ class Capture:
         self._report = report
         self._clock = clock
         self._ladder = Ladder()
+        self._freeze = Freeze()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._reported_up: bool | None = None
@@ -87,6 +89,11 @@ class Capture:
         self._number = 0
         self._told: tuple[Fault | None, float] = (None, 0.0)
         self.thread = threading.Thread(target=self._run, name="capture", daemon=True)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether pictures come and are all the same."""
+        return self._freeze.frozen and self.status.state is SourceState.CONNECTED
 
     def start(self) -> None:
         """Start the thread."""
@@ -149,6 +156,7 @@ class Capture:
                 if first is None:
                     first = now
                     self._connected(source, picture)
+                    self._freeze.opened(now, NETWORK_MEMORY if source.network else FILE_MEMORY)
                 elif self._ladder.failures and now - first > STABLE_SECONDS:
                     self._ladder.reset()
                 if picture.discontinuity or (picture.width, picture.height) != (
@@ -159,8 +167,27 @@ class Capture:
                 self._number += 1
                 picture.number = self._number
                 self._dispatcher.offer(picture)
+                if self._freeze.due(now) and self._stands_still(picture, now):
+                    return
             elif source.network:
                 self._check_silence(now, opened if first is None else last, first is None)
+
+    def _stands_still(self, picture: Picture, now: float) -> bool:
+        """Look whether the picture changes; returns whether the source must be opened anew for it."""
+        timeout = self._live.settings.health.frozen_timeout_seconds
+        frozen = self._freeze.frozen
+        reopen = self._freeze.look(picture.fingerprint() if timeout else None, now, timeout)
+        if reopen:
+            self._counters.add_labelled("source_errors", Fault.FROZEN.label)
+            logger.warning("all pictures of %d s are the same: opening the source anew", timeout)
+        elif self._freeze.frozen and not frozen:
+            logger.warning("the picture is frozen (%s): it does not change", Fault.FROZEN.reason)
+            data: dict[str, object] = {"reason": Fault.FROZEN.reason}
+            self._report("source.frozen", "warning", "Pictures come and are all the same.", data)
+        elif frozen and not self._freeze.frozen:
+            logger.info("the picture is not frozen any more")
+            self._report("source.unfrozen", "info", "The picture changes again.", {})
+        return reopen
 
     def _check_silence(self, now: float, since: float, first: bool) -> None:
         health = self._live.settings.health

@@ -35,6 +35,7 @@ class Fault(Enum):
     INVALID = "SourceInvalid"
     LOST = "SourceLost"
     NOT_FOUND = "SourceNotFound"
+    FROZEN = "PictureFrozen"
     NO_FRAME = "NoFirstFrame"
     REFUSED = "SourceRefused"
     STALLED = "SourceStalled"

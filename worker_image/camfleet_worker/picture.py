@@ -71,6 +71,13 @@ class Picture(ABC):
                 image = self._images[size] = self._convert(*size)
             return image
 
+    def fingerprint(self) -> int | None:
+        """A checksum of samples from all over the picture, without converting it.
+
+        None where it cannot be had so cheaply, or where pictures are made to differ.
+        """
+        return None
+
     @abstractmethod
     def _convert(self, width: int, height: int) -> Image:
         """Make the pixels at this size, at most the source's."""

@@ -168,6 +168,7 @@ class Worker:
                 height=status.height,
                 fps=round(self._dispatcher.captured.value(), 2),
                 codec=status.codec,
+                frozen=self._capture.frozen,
                 reconnects=counters.get("reconnects"),
                 errors=counters.labelled("source_errors"),
             ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ _FILE_FORMATS = (
 _LATE_SECONDS = 0.5
 _MAX_GAP_SECONDS = 10.0
 _MAX_BAD_PACKETS = 250
+_FINGERPRINT_LINES = 128
 _NEARLY = 0.9
 """Of a timeout: whatever fails after that failed because of it."""
 _local = threading.local()
@@ -47,6 +49,18 @@ class VideoPicture(Picture):
             discontinuity=discontinuity,
         )
         self._frame = frame
+
+    def fingerprint(self) -> int | None:
+        """CRC-32 of about 128 lines of the first plane: brightness, in what cameras send."""
+        plane, form = self._frame.planes[0], self._frame.format
+        bits = form.components[0].bits if form.is_planar else form.padded_bits_per_pixel
+        # What lies beyond a line's pixels is padding, and may hold anything.
+        length = min(plane.line_size, plane.width * ((bits + 7) // 8))
+        samples, checksum = memoryview(plane), 0
+        for line in range(0, plane.height, max(1, plane.height // _FINGERPRINT_LINES)):
+            start = line * plane.line_size
+            checksum = zlib.crc32(samples[start : start + length], checksum)
+        return checksum
 
     def _convert(self, width: int, height: int) -> Image:
         # A reformatter keeps its scaling context; a frame's own one would build it anew each time.
