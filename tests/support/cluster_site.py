@@ -21,15 +21,12 @@ _PROFILES = "/apis/camfleet.io/v1alpha1/namespaces/{}/cameraprofiles"
 
 
 @dataclass
-class Site:
-    """A namespace with cameras, and the operators that see to it."""
+class Cameras:
+    """A namespace with cameras."""
 
     plane: ControlPlane
     name: str
     folder: Path
-    page: GatewayPage
-    stack: ExitStack
-    operators: list[OperatorProcess] = field(default_factory=list)
 
     # ── Cameras ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -43,7 +40,6 @@ class Site:
 
     def create(self, name: str, **spec: Any) -> dict[str, Any]:
         """Create a camera: a test pattern on a CPU, unless said otherwise."""
-        self.page.cameras.add(f"{self.name}.{name}")
         return self.plane.post(
             self.cameras_path,
             {
@@ -111,10 +107,30 @@ class Site:
         try:
             wait_until(check, what, seconds=seconds)
         except StartError:
-            for operator in self.operators:
-                print(operator.log()[-4000:])
+            self.print_logs()
             print(self.plane.kubectl("-n", self.name, "get", "cameras,pods", "-o", "wide", check=False))
             raise
+
+    def print_logs(self) -> None:
+        """What may explain a failure."""
+
+
+@dataclass
+class Site(Cameras):
+    """A namespace with cameras, and the operators that see to it."""
+
+    page: GatewayPage
+    stack: ExitStack
+    operators: list[OperatorProcess] = field(default_factory=list)
+
+    def create(self, name: str, **spec: Any) -> dict[str, Any]:
+        """As `Cameras` does; the gateway's page knows it too."""
+        self.page.cameras.add(f"{self.name}.{name}")
+        return super().create(name, **spec)
+
+    def print_logs(self) -> None:
+        for operator in self.operators:
+            print(operator.log()[-4000:])
 
     # ── Operators ───────────────────────────────────────────────────────────────────────────────────
 

@@ -126,7 +126,11 @@ class ControlPlane(Startable):
         """Start the API server (again)."""
         process = self.run("kube-apiserver", *self._api_command)
         certificate = self.folder / "pki" / "apiserver.crt"
-        wait_until(certificate.exists, "the API server's certificate", process=process)
+        wait_until(
+            lambda: certificate.exists() and "END CERTIFICATE" in certificate.read_text(),
+            "the API server's certificate",
+            process=process,
+        )
         if self._client is not None:
             self._client.close()
         self._client = httpx.Client(
