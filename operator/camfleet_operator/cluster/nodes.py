@@ -11,10 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from camfleet_operator.cluster.api import Api, ApiError, Forbidden
+from camfleet_operator.cluster.eligibility import Taint, device_count
 from camfleet_operator.cluster.faults import NodeFacts
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class NodeSeen:
     Attributes:
         hostname: Its label `kubernetes.io/hostname`, which affinity goes by.
         cpu_cores: What pods may use.
-        resources: Extended resources that it offers, such as `nvidia.com/gpu`.
+        resources: Extended resources that it offers, such as `nvidia.com/gpu`, and how many.
     """
 
     name: str
@@ -42,8 +43,10 @@ class NodeSeen:
     hostname: str
     addresses: tuple[str, ...]
     cpu_cores: float
-    resources: frozenset[str]
+    resources: Mapping[str, int]
     unschedulable: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
 
 
 @dataclass(slots=True)
@@ -163,8 +166,13 @@ def read_node(raw: Mapping[str, Any]) -> NodeSeen:
         hostname=labels.get(_HOSTNAME, metadata["name"]),
         addresses=tuple(address.get("address", "") for address in status.get("addresses") or ()),
         cpu_cores=_cores(allocatable.get("cpu", "")),
-        resources=frozenset(name for name, amount in allocatable.items() if "/" in name and amount != "0"),
+        resources={name: device_count(amount) for name, amount in allocatable.items() if "/" in name},
         unschedulable=bool(spec.get("unschedulable")),
+        labels=labels,
+        taints=tuple(
+            Taint(taint.get("key", ""), taint.get("effect", ""), taint.get("value") or "")
+            for taint in spec.get("taints") or ()
+        ),
     )
 
 

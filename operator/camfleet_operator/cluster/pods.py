@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from camfleet_operator.cluster.eligibility import UNBOUND, Constraints, read_constraints
 from camfleet_operator.cluster.podspec import CONTAINER, FINGERPRINT_ANNOTATION, Variant
 from camfleet_operator.plan import RunPhase, WorkerRun
 from camfleet_protocol.cluster import ATTEMPT_LABEL
@@ -34,6 +35,7 @@ class PodSeen:
         gone_by: When it should be gone, if it is being deleted: the end of its grace time.
         image: Image of its container; empty if that is not known.
         edited: Whether its image was changed after it was made.
+        constraints: What it demands of its node.
     """
 
     namespace: str
@@ -58,6 +60,7 @@ class PodSeen:
     ended: bool = False
     ended_at: float | None = None
     ended_reason: str = ""
+    constraints: Constraints = UNBOUND
 
     @property
     def alive(self) -> bool:
@@ -137,6 +140,7 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
         ended=ended,
         ended_at=ended_at,
         ended_reason=(status.get("reason") or "")[:64] if ended else "",
+        constraints=read_constraints(spec, CONTAINER),
     )
 
 
