@@ -1,5 +1,4 @@
-"""How much of each node is in use, told calmly: smoothed, with two marks, and forgotten when it is old.
-Pure.
+"""How much of each node is in use: smoothed, with two marks, and forgotten when it is old. Pure.
 
 A reading may jump; the median of the last three does not. A node is loaded once it has been at or above
 the high mark for three readings in a row, and until it is below the low mark. Of a node that no reading
