@@ -52,6 +52,7 @@ class Situation:
             heard, for an operator that has just started knows less than the one before it.
         gpu_resource: The resource that stands for a GPU with this camera.
         on_cpu_instead: Whether it runs on a CPU though it prefers a GPU.
+        held: Why a bad worker is not moved, in a sentence, if that is so.
     """
 
     blocked: Fact | None = None
@@ -60,6 +61,7 @@ class Situation:
     before: Mapping[str, Fact] = field(default_factory=dict)
     gpu_resource: str = ""
     on_cpu_instead: bool = False
+    held: str = ""
 
 
 def facts(situation: Situation) -> dict[str, Fact]:
@@ -133,7 +135,7 @@ def _streaming(situation: Situation, scheduled: Fact) -> Fact:
         return Fact(_UNKNOWN, health.reason, health.message)
     if health.streaming:
         return Fact(_TRUE, "Streaming")
-    return Fact(_FALSE, health.reason, health.message)
+    return Fact(_FALSE, health.reason, _joined(health.message, situation.held))
 
 
 def _source(situation: Situation, streaming: Fact) -> Fact:
@@ -157,10 +159,14 @@ def _degraded(situation: Situation, streaming: Fact) -> Fact:
     if health is None and DEGRADED in situation.before:
         return situation.before[DEGRADED]
     if health is not None and health.verdict is Verdict.UNHEALTHY:
-        return Fact(_TRUE, health.reason, health.message)
+        return Fact(_TRUE, health.reason, _joined(health.message, situation.held))
     if situation.on_cpu_instead:
         return Fact(_TRUE, "GPUUnavailable", "no GPU was free; the worker runs on a CPU")
     return Fact(_FALSE, "AsExpected")
+
+
+def _joined(message: str, held: str) -> str:
+    return f"{message}; {held}" if message and held else message or held
 
 
 def _ready(scheduled: Fact, streaming: Fact) -> Fact:

@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from camfleet_operator.backoff import RestartPolicy
 from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts
+from camfleet_operator.cluster.moves import Order
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, WorkerShape
 from camfleet_operator.cluster.verdicts import Health
@@ -33,6 +34,7 @@ from camfleet_protocol.camera import (
     Condition,
     ConditionStatus,
     GpuMode,
+    Reassignment,
     SettingsStatus,
     WorkerStatus,
 )
@@ -42,6 +44,10 @@ from camfleet_protocol.settings import Settings
 _CONDITION_FACTS = attrgetter(*(Condition.model_fields.keys() - {"last_transition_time"}))
 _STATUS_PARTS = attrgetter(*(CameraStatus.model_fields.keys() - {"conditions"}))
 _EDITED = "edited by hand"
+_TO_MOVE = "to be moved"
+_MAX_MESSAGE = 1024
+_UNGRACEFUL_SECONDS = 1
+"""Grace of a pod whose worker does not answer anyhow."""
 LOST_SECONDS = 60.0
 """A pod that is not gone for so long after its grace time is not waited for."""
 UNSEEN_SECONDS = 15.0
@@ -60,12 +66,18 @@ class StartPod:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Delete this very pod; `failures` is set when it had ended by itself and is only cleared away."""
+    """Delete this very pod.
+
+    Attributes:
+        failures: Set when it had ended by itself and is only cleared away.
+        grace: Seconds that it gets to end; None for what its spec says.
+    """
 
     name: str
     uid: str
     reason: str
     failures: int | None = None
+    grace: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,9 @@ class CameraObserved:
         restarts: How often a pod was started lately that no edit of the camera has asked for.
         restarted_at: When the last one was; Unix seconds.
         scheduler_busy: Whether the scheduler has many pods before it, so that its word on one takes its time.
+        order: The move that is to be carried out, if one is.
+        held: Why a bad worker is not moved, in a sentence, if that is so.
+        silent_nodes: Nodes of its pods whose kubelets do not answer: a pod there is not waited for.
     """
 
     camera: Camera
@@ -103,6 +118,9 @@ class CameraObserved:
     restarts: int = 0
     restarted_at: float = 0.0
     scheduler_busy: bool = False
+    order: Order | None = None
+    held: str = ""
+    silent_nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +139,7 @@ class CameraPlan:
         cpu_next: As in `CameraObserved`, to be remembered.
         failures: As in `CameraObserved`, to be remembered.
         requeue_after: Seconds after which to look again, if nothing happens before.
+        moved: The order that this carries out: the status, which tells of it, goes before the deletion.
     """
 
     delete: tuple[DeletePod, ...]
@@ -134,6 +153,7 @@ class CameraPlan:
     cpu_next: bool = False
     failures: int = 0
     requeue_after: float | None = None
+    moved: Order | None = None
 
 
 def plan_camera(
@@ -181,6 +201,7 @@ def plan_camera(
     start: StartPod | None = None
     failures = observed.failures
     by_uid = {pod.uid: pod for pod in pods}
+    order, moved = observed.order, None
     for action in plan.actions:
         match action:
             case ForgetRun(uid, count):
@@ -189,7 +210,12 @@ def plan_camera(
                 if not pod.deleting:
                     delete.append(DeletePod(pod.name, uid, "ended", failures=count))
             case StopWorker(uid, reason):
-                delete.append(DeletePod(by_uid[uid].name, uid, reason))
+                grace = None
+                if order is not None and uid == order.pod_uid and reason == "changed":
+                    moved = order
+                    reason = f"moved, {order.reason.value}: {order.message}"
+                    grace = None if order.graceful else _UNGRACEFUL_SECONDS
+                delete.append(DeletePod(by_uid[uid].name, uid, reason, grace=grace))
             case StartWorker(attempt) if choice is not None:
                 start = StartPod(attempt, choice.variant)
     if start is not None and strangers:
@@ -206,6 +232,7 @@ def plan_camera(
         before=_said_of(current, camera.status),
         gpu_resource=shape.gpu_resource if shape is not None else "",
         on_cpu_instead=_on_cpu_instead(shape, current),
+        held=observed.held,
     )
     status = CameraStatus(
         conditions=as_conditions(
@@ -216,7 +243,7 @@ def plan_camera(
         ),
         worker=_worker_status(worker, current, start, camera.metadata.name, observed.camera_uid),
         settings=SettingsStatus(hash=settings.hash, values=settings.values()) if settings else None,
-        **_kept(camera.status),
+        last_reassignment=_last_reassignment(camera.status, moved, current),
     )
     hold = _hold(current, start, BUSY_SECONDS if observed.scheduler_busy else UNSEEN_SECONDS, now)
     overdue = [pod.gone_by + LOST_SECONDS - now for pod in pods if pod.deleting]
@@ -239,6 +266,7 @@ def plan_camera(
         cpu_next=choice is not None and choice.cpu_next,
         failures=failures,
         requeue_after=min((seconds for seconds in requeue if seconds is not None), default=None),
+        moved=moved,
     )
 
 
@@ -274,10 +302,12 @@ def _sort_out(observed: CameraObserved, now: float) -> tuple[list[PodSeen], list
         expected = pod_name(observed.camera.metadata.name, observed.camera_uid, pod.attempt)
         if pod.attempt < 1 or pod.name != expected or _impostor(pod, observed.camera.status.worker):
             strangers.append(pod)
-        elif is_lost(pod, now):
+        elif is_lost(pod, now, silent=pod.node in observed.silent_nodes):
             lost.append(pod)
         elif pod.edited:
             pods.append(replace(pod, fingerprint=_EDITED))
+        elif observed.order is not None and pod.uid == observed.order.pod_uid:
+            pods.append(replace(pod, fingerprint=_TO_MOVE))
         else:
             pods.append(pod)
     return strangers, pods, lost
@@ -293,9 +323,9 @@ def _impostor(pod: PodSeen, worker: WorkerStatus | None) -> bool:
     )
 
 
-def is_lost(pod: PodSeen, now: float) -> bool:
-    """Whether a pod should be gone for so long that nobody can be expected to end it."""
-    return pod.deleting and now > pod.gone_by + LOST_SECONDS
+def is_lost(pod: PodSeen, now: float, *, silent: bool) -> bool:
+    """Whether nobody can be expected to end a pod: it should long be gone, or its kubelet is `silent`."""
+    return pod.deleting and (silent or now > pod.gone_by + LOST_SECONDS)
 
 
 def _as_run(pod: PodSeen, shape: WorkerShape | None, desired: DesiredWorker | None) -> WorkerRun:
@@ -322,7 +352,7 @@ def _pause(observed: CameraObserved, now: float, policy: RestartPolicy) -> float
 
 def _sound(pod: PodSeen) -> bool:
     """Whether a pod of another shape may stay for a while: not one that was edited, is lost or never ran."""
-    return pod.fingerprint != _EDITED and not pod.ended and pod.scheduled is not False
+    return pod.fingerprint not in (_EDITED, _TO_MOVE) and not pod.ended and pod.scheduled is not False
 
 
 def _desired(
@@ -453,8 +483,22 @@ def _hold(current: PodSeen | None, start: StartPod | None, limit: float, now: fl
     return max(0.0, current.created_at + limit - now)
 
 
-def _kept(status: CameraStatus) -> dict[str, object]:
-    """What other parts of the operator keep in the status."""
-    return {
-        name: getattr(status, name) for name in ("last_reassignment",) if name in type(status).model_fields
-    }
+def _last_reassignment(
+    status: CameraStatus, moved: Order | None, current: PodSeen | None
+) -> Reassignment | None:
+    """What the status says of the last move: this one, or the one before, with where it has led to."""
+    if moved is not None:
+        return Reassignment(
+            time=datetime.fromtimestamp(int(moved.at), UTC),
+            reason=moved.reason.value,
+            message=moved.message[:_MAX_MESSAGE],
+            from_node=moved.from_node,
+            count=moved.count,
+            request=moved.request,
+        )
+    last = status.last_reassignment
+    if last is None or last.to_node or last.time is None or current is None or not current.node:
+        return last
+    if current.created_at < last.time.timestamp():
+        return last  # it is still the pod that was to be moved
+    return last.model_copy(update={"to_node": current.node})

@@ -116,6 +116,12 @@ class LeaderElection:
         """Who was seen to lead; empty if nobody."""
         return self._seen.holder if self._seen is not None else ""
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """The Lease's annotations, as of the last time that it was seen."""
+        metadata = self._seen.document.get("metadata") or {} if self._seen is not None else {}
+        return dict(metadata.get("annotations") or {})
+
     async def run(self) -> None:
         """Take part until cancelled, or until `release`."""
         try:

@@ -23,8 +23,10 @@ from camfleet_operator.cluster.api import Api, ApiError
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.gateways import Gateways
+from camfleet_operator.cluster.healer import Healer
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
+from camfleet_operator.cluster.nodes import Nodes
 from camfleet_operator.cluster.pod_watch import PodWatch
 from camfleet_operator.cluster.probes import Check, Probes, ProbesError
 from camfleet_operator.cluster.reconciler import NotLeadingError, Reconciler
@@ -38,6 +40,7 @@ from camfleet_operator.cluster.watch import Watch
 from camfleet_operator.cluster.writes import WriteBudget
 from camfleet_operator.workqueue import WorkQueue
 from camfleet_protocol.camera import CameraProfileSpec, problem_lines
+from camfleet_protocol.cluster import PAUSE_ANNOTATION
 from camfleet_protocol.logs import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -130,6 +133,19 @@ class Operator:
             cameras=self.store.keys,
             interval=settings.health_seconds,
         )
+        self.nodes = Nodes(self.api, stale=settings.node_lease_stale_seconds)
+        self.healer = Healer(
+            settings=settings,
+            store=self.store,
+            hearing=self.signals,
+            nodes=self.nodes,
+            events=self.events,
+            metrics=self.metrics,
+            again=self.queue.add,
+            leading=lambda: self._led.is_set() and self.lease.is_leader and not self._stop.is_set(),
+            paused=self._paused,
+        )
+        self.signals.on_tick = self._ticked
         self.rollout = Rollout(
             self.queue.add, first=settings.rollout_first, soak=settings.rollout_soak_seconds
         )
@@ -139,6 +155,7 @@ class Operator:
             budget=self.budget,
             leading=lambda: self.lease.is_leader and not self._stop.is_set(),
             health=self.signals if settings.gateway_metrics else NoGateway(),
+            moves=self.healer,
             events=self.events,
             rollout=self.rollout,
             again=self._again,
@@ -173,6 +190,8 @@ class Operator:
                 "resync": self.resync.run(),
                 "lease": self.lease.run(),
                 **({"signals": self._watch_health()} if self._settings.gateway_metrics else {}),
+                "healer": self.healer.run(),
+                **({"nodes": self.nodes.run()} if self._settings.watch_nodes else {}),
                 "events": self.events.run(),
                 "reconcile": self.queue.run(self._handle, concurrency=CONCURRENCY),
                 "pods": self._follow_pods(),
@@ -260,6 +279,7 @@ class Operator:
     def _leading(self, leader: bool) -> None:
         self.metrics.leading(leader)
         logger.info("this replica %s", "acts now" if leader else "stands by")
+        self.healer.reset()
         if not leader:
             self.reconciler.reset()
         else:
@@ -288,6 +308,19 @@ class Operator:
             first_frame=float(health.get("firstFrameTimeoutSeconds", usual.first_frame)),
             expects_inference=bool(inference.get("enabled", usual.expects_inference)),
         )
+
+    def _ticked(self, seconds: float) -> None:
+        started = time.monotonic()
+        self.healer.tick()
+        blind = self.signals.blind()
+        self.metrics.blind(blind.reason if blind is not None else None)
+        self.metrics.ticked(seconds + time.monotonic() - started)
+
+    def _paused(self) -> str:
+        """What pauses all moves."""
+        if self.lease.annotations.get(PAUSE_ANNOTATION) != "true":
+            return ""
+        return f"Lease {self._settings.lease_namespace}/{self._settings.lease_name}"
 
     def _health_changed(self, cameras: set[str]) -> None:
         self.metrics.judged(self.signals.counts())

@@ -102,7 +102,6 @@ class MoveFacts:
         node: Node of its newest pod; empty before that is scheduled.
         pod_uid: That pod; empty if there is none, or if it is going.
         running: Whether the kubelet says that it runs.
-        created_at: When the pod was made; Unix seconds.
         evidence: The last reading of this pod.
         automatic: Whether the user lets the operator move it.
         paused: Whether somebody has paused that, with the name of what says so; empty if not.
@@ -115,7 +114,6 @@ class MoveFacts:
     node: str
     pod_uid: str
     running: bool
-    created_at: float
     evidence: Evidence | None
     automatic: bool = True
     paused: str = ""

@@ -33,6 +33,8 @@ PLACEMENT_ANNOTATION = "camfleet.io/placement"
 """Why the pod avoids or prefers nodes, for people; absent if it does neither."""
 CONTAINER = "worker"
 USER = 10001
+GRACE_SECONDS = 10
+"""That a worker gets to end."""
 
 _TOKEN_DIR = "/var/run/secrets/camfleet"
 _CREDENTIALS_DIR = "/var/run/secrets/camera"
@@ -278,7 +280,7 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

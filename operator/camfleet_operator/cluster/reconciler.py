@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,8 +27,10 @@ from camfleet_operator.cluster.decide import (
     plan_camera,
     status_differs,
 )
+from camfleet_operator.cluster.moves import Order
+from camfleet_operator.cluster.placement import Placement
 from camfleet_operator.cluster.pods import PodSeen, read_pod
-from camfleet_operator.cluster.podspec import WorkerShape, build_pod, shape_worker
+from camfleet_operator.cluster.podspec import GRACE_SECONDS, Variant, WorkerShape, build_pod, shape_worker
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.store import CameraEntry, Kind, Store
@@ -65,6 +67,25 @@ class HealthSource(Protocol):
 
     def expect(self, camera_id: str) -> None:
         """A new worker of this camera begins: forget what was said of the last one, and look more often."""
+
+
+class Moves(Protocol):
+    """What has been decided for the sake of health, and of load."""
+
+    def order(self, camera_id: str) -> Order | None:
+        """The move that is to be carried out now, if any."""
+
+    def carried_out(self, camera_id: str, order: Order) -> None:
+        """It has been: the status tells of it and the pod is being deleted."""
+
+    def held(self, camera_id: str) -> str:
+        """Why a bad worker is not moved, in a sentence that stays; empty if there is nothing to say."""
+
+    def silent(self, node: str) -> bool:
+        """Whether a node's kubelet does not answer, so that its pods will not be seen to end."""
+
+    def placement(self, camera_id: str, *, gpu_resource: str) -> Placement:
+        """Where a new worker would rather run; `gpu_resource` is empty for one that needs no GPU."""
 
 
 class Recorder(Protocol):
@@ -117,6 +138,7 @@ class Reconciler:
         budget: WriteBudget,
         leading: Callable[[], bool],
         health: HealthSource,
+        moves: Moves,
         events: Recorder,
         rollout: Rollout,
         again: Callable[[str, float], None],
@@ -130,6 +152,7 @@ class Reconciler:
         self._budget = budget
         self._leading = leading
         self._health = health
+        self._moves = moves
         self._events = events
         self._rollout = rollout
         self._again = again
@@ -215,6 +238,11 @@ class Reconciler:
             restarts=record.restarts,
             restarted_at=record.restarted_at,
             scheduler_busy=self._store.unseen_pods > CROWD,
+            order=self._moves.order(key),
+            held=self._moves.held(key),
+            silent_nodes=frozenset(
+                pod.node for pod in pods if pod.deleting and pod.node and self._moves.silent(pod.node)
+            ),
         )
 
     def _health_of(self, key: str, camera: Camera, record: _Record, pods: list[PodSeen]) -> Health | None:
@@ -250,11 +278,17 @@ class Reconciler:
         if plan.cpu_next and not record.cpu_next:
             self._tell(entry, "Warning", "GPUUnavailable", "no GPU came free in time; the worker takes a CPU")
         record.cpu_next = plan.cpu_next
+        if plan.moved is not None:
+            # First, so that it counts even if nothing else comes of it.
+            await self._write_status(entry, plan.status)
         for deletion in plan.delete:
             await self._delete(entry, deletion, pods[deletion.uid])
             done = "deleted"
         record.failures = plan.failures
-        self._tell_lost(entry, record, observed.pods)
+        if plan.moved is not None:
+            self._tell_moved(entry, record, plan.moved)
+            return "moved"
+        self._tell_lost(entry, record, observed)
         if plan.start is not None:
             if (wait := self._refused_lately(record)) > 0 and not plan.cpu_next:
                 self._again(key, wait)
@@ -285,13 +319,14 @@ class Reconciler:
     async def _delete(self, entry: CameraEntry, deletion: DeletePod, pod: PodSeen) -> None:
         path = f"{_pods(entry.namespace)}/{deletion.name}"
         async with self._writing(Priority.DELETE):
-            gone = not await self._api.delete(path, uid=deletion.uid)
+            gone = not await self._api.delete(path, uid=deletion.uid, grace_seconds=deletion.grace)
         if gone:
             metadata = {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
             self._store.remove(Kind.POD, {"metadata": metadata})
             self._again(entry.key, 0.0)
         else:
-            self._store.pod_deleted(pod)
+            grace = deletion.grace if deletion.grace is not None else GRACE_SECONDS
+            self._store.pod_deleted(pod, self._wall() + grace)
         logger.info(
             "deleted pod %s%s: %s",
             deletion.name,
@@ -303,7 +338,7 @@ class Reconciler:
             how = pod.ended_reason or (f"code {pod.exit_code}" if pod.exit_code is not None else "no code")
             note = f"pod {pod.name} ended ({how}), {deletion.failures} in a row"
             self._tell(entry, "Warning", "WorkerEnded", note)
-        elif deletion.reason not in ("suspended", "ended"):
+        elif deletion.reason not in ("suspended", "ended") and not deletion.reason.startswith("moved"):
             self._tell(entry, "Normal", "WorkerReplaced", f"pod {pod.name}: {deletion.reason}")
 
     async def _start(
@@ -325,8 +360,15 @@ class Reconciler:
             await self._write_status(entry, plan.status)
         # From the same camera and profile as the plan's; there may be newer ones by now.
         shape = shape_worker(camera, record.profile, self._defaults, self._settings)
+        gpu_resource = shape.gpu_resource if start.variant is Variant.GPU else ""
         body = build_pod(
-            camera, entry.uid, shape, start.variant, attempt=start.attempt, settings=plan.settings
+            camera,
+            entry.uid,
+            shape,
+            start.variant,
+            attempt=start.attempt,
+            settings=plan.settings,
+            placement=self._moves.placement(key, gpu_resource=gpu_resource),
         )
         try:
             async with self._writing(Priority.CREATE):
@@ -371,7 +413,7 @@ class Reconciler:
         if found is None:
             return True
         pod = read_pod(found)
-        if pod.uid != worker.pod_uid or is_lost(pod, self._wall()):
+        if pod.uid != worker.pod_uid or is_lost(pod, self._wall(), silent=self._moves.silent(pod.node)):
             return True
         if not pod.deleting:
             async with self._writing(Priority.DELETE):
@@ -398,8 +440,18 @@ class Reconciler:
             record.restarts += 1
         record.restarted_at, record.generation = now, camera.metadata.generation
 
-    def _tell_lost(self, entry: CameraEntry, record: _Record, pods: Sequence[PodSeen]) -> None:
-        lost = frozenset(pod.uid for pod in pods if is_lost(pod, self._wall()))
+    def _tell_moved(self, entry: CameraEntry, record: _Record, order: Order) -> None:
+        self._moves.carried_out(entry.key, order)
+        record.restarts = 0  # how often it may move is decided before, not after it
+        note = f"moved away from node {order.from_node} ({order.reason.value}): {order.message}"
+        self._tell(entry, "Warning" if order.count else "Normal", "WorkerMoved", note)
+        self._again(entry.key, 0.0)
+
+    def _tell_lost(self, entry: CameraEntry, record: _Record, observed: CameraObserved) -> None:
+        pods, now = observed.pods, self._wall()
+        lost = frozenset(
+            pod.uid for pod in pods if is_lost(pod, now, silent=pod.node in observed.silent_nodes)
+        )
         for pod in pods:
             if pod.uid in lost - record.lost:
                 note = f"pod {pod.name} does not end; its node {pod.node} may be lost"
@@ -489,14 +541,7 @@ class Reconciler:
         return "invalid"
 
     def _tell(self, entry: CameraEntry, kind: str, reason: str, note: str) -> None:
-        reference = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": "Camera",
-            "namespace": entry.namespace,
-            "name": entry.name,
-            "uid": entry.uid,
-        }
-        self._events.record(reference, kind, reason, note)
+        self._events.record(entry.reference(), kind, reason, note)
 
 
 def _path(entry: CameraEntry) -> str:

@@ -19,10 +19,13 @@ from typing import Any
 from camfleet_operator.cluster.compact import compact
 from camfleet_operator.cluster.pods import PodSeen, read_pod
 from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, InvalidObjectError, parse_object
+from camfleet_protocol.cluster import GROUP, MOVE_ANNOTATION, PAUSE_ANNOTATION, VERSION
 
 logger = logging.getLogger(__name__)
 
 TOMBSTONE_SECONDS = 600.0
+MAX_REQUEST = 64
+"""Characters of what asks for a move that are looked at."""
 
 
 class Kind(Enum):
@@ -41,6 +44,8 @@ class CameraEntry:
         camera: None if this version cannot read it; then `problem` says why.
         deleting: Whether it is being deleted and something holds it.
         told: Whether its status says `problem` already.
+        paused: Whether its annotation says that it is not to be moved for the sake of health.
+        move_request: What its annotation asks a move by; empty if it does not.
     """
 
     key: str
@@ -52,6 +57,18 @@ class CameraEntry:
     problem: str = ""
     deleting: bool = False
     told: bool = False
+    paused: bool = False
+    move_request: str = ""
+
+    def reference(self) -> dict[str, Any]:
+        """What an Event names it by."""
+        return {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "Camera",
+            "namespace": self.namespace,
+            "name": self.name,
+            "uid": self.uid,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,7 @@ class Store:
         self._clock = clock
         self._cameras: dict[str, CameraEntry] = {}
         self._profiles: dict[str, CameraProfile | None] = {}
+        self._paused_profiles: set[str] = set()
         self._pods: dict[str, PodSeen] = {}
         self._by_uid: dict[str, str] = {}
         self._pods_of: dict[str, set[str]] = defaultdict(set)
@@ -93,6 +111,15 @@ class Store:
         """The profile that a camera refers to, if it is there and can be read."""
         reference = camera.spec.profile_ref
         return self._profiles.get(f"{camera.metadata.namespace}.{reference.name}") if reference else None
+
+    def paused_by(self, entry: CameraEntry) -> str:
+        """Which annotation, the camera's or its profile's, forbids to move it; empty if none does."""
+        if entry.paused:
+            return f"Camera {entry.name}"
+        reference = entry.camera.spec.profile_ref if entry.camera is not None else None
+        if reference is not None and f"{entry.namespace}.{reference.name}" in self._paused_profiles:
+            return f"CameraProfile {reference.name}"
+        return ""
 
     def pods_of(self, camera_uid: str) -> list[PodSeen]:
         """The pods that a camera controls."""
@@ -155,11 +182,11 @@ class Store:
             camera = entry.camera.model_copy(update={"status": status})
             self._cameras[key] = replace(entry, camera=camera)
 
-    def pod_deleted(self, pod: PodSeen) -> None:
-        """Take note that the API server has taken our request to delete a pod."""
+    def pod_deleted(self, pod: PodSeen, gone_by: float) -> None:
+        """Take note that the API server has taken our request to delete a pod, with this grace time."""
         key = f"{pod.namespace}.{pod.name}"
         if (known := self._pods.get(key)) is not None and known.uid == pod.uid:
-            self._pods[key] = replace(known, deleting=True)
+            self._pods[key] = replace(known, deleting=True, gone_by=gone_by)
 
     def sweep(self, kind: Kind, listed: Set[str], version: str, *, within: str | None = None) -> set[str]:
         """Take note of what a complete listing lacks: it is gone.
@@ -208,6 +235,10 @@ class Store:
             profile = None
         before = self._profiles.get(key)
         self._profiles[key] = profile
+        if is_paused(raw["metadata"]):
+            self._paused_profiles.add(key)
+        else:
+            self._paused_profiles.discard(key)
         if before is not None and profile is not None and before.spec == profile.spec:
             return set()
         return set(self._users.get(key, ()))
@@ -239,6 +270,7 @@ class Store:
                 return {key}
             case Kind.PROFILE:
                 self._profiles.pop(key, None)
+                self._paused_profiles.discard(key)
                 return set(self._users.get(key, ()))
             case Kind.POD:
                 pod = self._pods.pop(key)
@@ -274,6 +306,8 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
         "uid": metadata["uid"],
         "generation": metadata.get("generation", 0),
         "deleting": "deletionTimestamp" in metadata,
+        "paused": is_paused(metadata),
+        "move_request": str((metadata.get("annotations") or {}).get(MOVE_ANNOTATION, ""))[:MAX_REQUEST],
     }
     # Only what is used is kept: managed fields alone are larger than all the rest.
     slim = {k: metadata[k] for k in ("name", "namespace", "generation") if k in metadata}
@@ -294,6 +328,11 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
         return CameraEntry(**facts, camera=None, problem=problem, told=told)
     compact(camera)
     return CameraEntry(**facts, camera=camera)
+
+
+def is_paused(metadata: Mapping[str, Any]) -> bool:
+    """Whether an object's annotation forbids to move workers for the sake of health."""
+    return (metadata.get("annotations") or {}).get(PAUSE_ANNOTATION) == "true"
 
 
 def _key(metadata: Mapping[str, Any]) -> str:

@@ -1,0 +1,288 @@
+"""Brings together what is known of cameras, pods and nodes, and has it decided what is moved.
+
+It looks whenever the gateways have been heard, and every second while a worker or node is at fault: budgets
+refill and Leases grow old in between. Only the replica that leads decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from camfleet_operator.cluster.events import EventRecorder
+from camfleet_operator.cluster.faults import Fault, NodeFacts
+from camfleet_operator.cluster.metrics import OperatorMetrics
+from camfleet_operator.cluster.moves import (
+    Act,
+    Decision,
+    Moved,
+    MoveFacts,
+    Mover,
+    Order,
+    Policy,
+    Relief,
+    faults_of,
+    report_of,
+)
+from camfleet_operator.cluster.nodes import NodeSeen
+from camfleet_operator.cluster.placement import ANYWHERE, Placement, list_nodes
+from camfleet_operator.cluster.pods import PodSeen
+from camfleet_operator.cluster.settings import OperatorSettings
+from camfleet_operator.cluster.signals import Blind
+from camfleet_operator.cluster.store import CameraEntry, Store
+from camfleet_operator.cluster.verdicts import Evidence
+from camfleet_protocol.camera import CameraStatus, ConditionStatus, Reassignment
+
+logger = logging.getLogger(__name__)
+
+RESTLESS_SECONDS = 1.0
+MAX_FREEZE_EVENTS = 20
+"""Cameras that get an Event when a freeze holds them: thousands would say the same."""
+
+
+class Hearing(Protocol):
+    """What the gateways say; `signals.Signals` has it."""
+
+    def evidence(self, camera_id: str) -> Evidence | None:
+        """The last reading of a camera."""
+
+    def blind(self) -> Blind | None:
+        """Why nothing can be known of any camera, if that is so."""
+
+
+class NodeView(Protocol):
+    """What is known of nodes; `nodes.Nodes` has it."""
+
+    def all(self) -> Mapping[str, NodeSeen]:
+        """Every node, by name."""
+
+    def facts(self, placed: Any = ()) -> dict[str, NodeFacts]:
+        """What faults are judged by."""
+
+    def late(self, name: str) -> bool | None:
+        """Whether a node's kubelet is late."""
+
+
+class Healer:
+    """Decides, and remembers what is to be carried out; the reconciler asks it.
+
+    Args:
+        again: Has a camera reconciled.
+        leading: Whether this replica acts.
+        paused: What pauses all moves; empty if nothing does.
+        wall: Unix seconds; `clock`: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: OperatorSettings,
+        store: Store,
+        hearing: Hearing,
+        nodes: NodeView,
+        events: EventRecorder,
+        metrics: OperatorMetrics,
+        again: Callable[[str], None],
+        leading: Callable[[], bool],
+        paused: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._hearing = hearing
+        self._nodes = nodes
+        self._events = events
+        self._metrics = metrics
+        self._again = again
+        self._leading = leading
+        self._paused = paused
+        self._clock = clock
+        self._wall = wall
+        self.mover = Mover(policy_of(settings), clock())
+        self.relief: Callable[[], Relief | None] = lambda: None
+        """Proposes a move that would relieve a loaded node."""
+        self._frozen: frozenset[str] = frozenset()
+        self._freeze_events = 0
+        self._restless = asyncio.Event()
+
+    # ── What the reconciler asks ────────────────────────────────────────────────────────────────────
+
+    def order(self, camera_id: str) -> Order | None:
+        """The move that is to be carried out now, if any."""
+        return self.mover.order(camera_id)
+
+    def carried_out(self, camera_id: str, order: Order) -> None:
+        """It has been."""
+        self.mover.carried_out(camera_id, order)
+        self._metrics.moved(order.reason.value)
+        logger.info(
+            "moved away from node %s, %s: %s",
+            order.from_node,
+            order.reason.value,
+            order.message,
+            extra={"camera": camera_id},
+        )
+
+    def held(self, camera_id: str) -> str:
+        """Why a bad worker is not moved, in a sentence that stays; empty if there is nothing to say."""
+        decision = self.mover.decision(camera_id)
+        tells = decision.act in (Act.HELD, Act.WOULD_MOVE) and decision.cause != "Budget"
+        return decision.message if tells else ""
+
+    def silent(self, node: str) -> bool:
+        """Whether a node's kubelet does not answer."""
+        return self._nodes.late(node) is True
+
+    def placement(self, camera_id: str, *, gpu_resource: str) -> Placement:
+        """Where a new worker of a camera would rather run."""
+        known = self._nodes.all()
+        names = list(self.mover.avoid(camera_id, self._wall()))
+        if not names:
+            return ANYWHERE
+        hosts = tuple(known[name].hostname if name in known else name for name in names)
+        return Placement(avoid_failed=hosts, reason=f"avoids {list_nodes(names)} (failed lately)")
+
+    # ── Life ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Look every second while something is at fault, until cancelled."""
+        while True:
+            await self._restless.wait()
+            await asyncio.sleep(RESTLESS_SECONDS)
+            self.tick()
+
+    def reset(self) -> None:
+        """Another replica acts now, or this one acts anew."""
+        self.mover.reset()
+        self._frozen = frozenset()
+        self._restless.clear()
+
+    def tick(self) -> None:
+        """Look once."""
+        if not self._leading():
+            return
+        now, wall = self._clock(), self._wall()
+        cameras = self.facts()
+        nodes = self._nodes.facts({camera.node for camera in cameras if camera.node})
+        blind = self._hearing.blind()
+        outcome = self.mover.tick(
+            now,
+            wall,
+            cameras,
+            nodes,
+            blind=(blind.reason, f"nothing is known of any camera, {blind.message}") if blind else None,
+            paused=self._paused(),
+            relief=self.relief(),
+        )
+        found = self.mover.attribution
+        self._metrics.attributed(faults_of(found.faults), report_of(found.nodes))
+        self._tell_frozen()
+        for key, decision in outcome.changed.items():
+            self._tell(key, decision)
+            self._again(key)
+        for order in outcome.orders:
+            self._again(order.key)
+        if any(fault in (Fault.WORKER, Fault.NODE) for fault in found.faults.values()):
+            self._restless.set()
+        else:
+            self._restless.clear()
+
+    def facts(self) -> list[MoveFacts]:
+        """Every camera that should have a worker, as it is now."""
+        found: list[MoveFacts] = []
+        for key in self._store.keys():
+            entry = self._store.camera(key)
+            if entry is None or entry.deleting or entry.camera is None or entry.camera.spec.suspend:
+                continue
+            pod = _newest(self._store.pods_of(entry.uid))
+            found.append(self._facts_of(entry, pod))
+        return found
+
+    def _facts_of(self, entry: CameraEntry, pod: PodSeen | None) -> MoveFacts:
+        camera = entry.camera
+        assert camera is not None
+        status = camera.status
+        going = pod is None or pod.deleting
+        return MoveFacts(
+            key=entry.key,
+            node=pod.node if pod is not None else "",
+            pod_uid=pod.uid if pod is not None and not going else "",
+            running=pod is not None and pod.running,
+            evidence=self._hearing.evidence(entry.key) if not going else None,
+            automatic=_is_automatic(status),
+            paused=self._store.paused_by(entry),
+            last=_moved(status.last_reassignment),
+            request=entry.move_request,
+            ready_since=_ready_since(status),
+        )
+
+    # ── Telling ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, key: str, decision: Decision) -> None:
+        if decision.act not in (Act.HELD, Act.WOULD_MOVE):
+            return
+        self._metrics.held(decision.cause)
+        entry = self._store.camera(key)
+        if decision.cause == "Budget" or entry is None:
+            return
+        if decision.cause == "Frozen":
+            self._freeze_events += 1
+            if self._freeze_events > MAX_FREEZE_EVENTS:
+                return
+        would = decision.act is Act.WOULD_MOVE
+        reason = "WouldMove" if would else "MoveHeld"
+        logger.info("%s: %s", reason, decision.message, extra={"camera": key})
+        self._events.record(entry.reference(), "Normal" if would else "Warning", reason, decision.message)
+
+    def _tell_frozen(self) -> None:
+        frozen = {found.scope: found for found in self.mover.frozen()}
+        for scope in frozen.keys() - self._frozen:
+            logger.warning("nothing is moved in scope %s: %s", scope, frozen[scope].message)
+            self._metrics.frozen(scope, True)
+        for scope in self._frozen - frozen.keys():
+            logger.info("scope %s may be moved again", scope)
+            self._metrics.frozen(scope, False)
+            self._freeze_events = 0
+        self._frozen = frozenset(frozen)
+
+
+def policy_of(settings: OperatorSettings) -> Policy:
+    """The bounds that the settings set."""
+    return Policy(
+        dry_run=settings.dry_run,
+        readings=settings.unhealthy_readings,
+        # Readings may come twice as fast as usual, or a moment early.
+        bad_for=0.8 * settings.health_seconds * (settings.unhealthy_readings - 1),
+        cameras_per_second=settings.moves_per_second,
+        cameras_burst=settings.moves_burst,
+        nodes_per_second=settings.node_moves_per_second,
+        freeze_share=settings.freeze_share,
+    )
+
+
+def _newest(pods: list[PodSeen]) -> PodSeen | None:
+    return max((pod for pod in pods if pod.alive), key=lambda pod: pod.attempt, default=None)
+
+
+def _is_automatic(status: CameraStatus) -> bool:
+    """Whether the settings in force let the operator move the camera."""
+    values: Mapping[str, Any] = status.settings.values if status.settings is not None else {}
+    health: Mapping[str, Any] = values.get("health") or {}
+    return bool(health.get("reassignment", "Automatic") != "Never")
+
+
+def _moved(last: Reassignment | None) -> Moved | None:
+    if last is None:
+        return None
+    at = last.time.timestamp() if last.time is not None else 0.0
+    return Moved(at, last.reason, last.from_node, last.count, last.request)
+
+
+def _ready_since(status: CameraStatus) -> float:
+    for condition in status.conditions:
+        if condition.type == "Ready" and condition.status is ConditionStatus.TRUE:
+            return condition.last_transition_time.timestamp() if condition.last_transition_time else 0.0
+    return 0.0
