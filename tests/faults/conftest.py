@@ -17,7 +17,32 @@ from support.fake_nodes import FakeNodes
 from support.fault_site import FULL, QUICK, FaultSite, Pace
 from support.require import need
 
-NODES = 4
+NODES = 5
+_MEASURED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_MEASURED] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What docs/fault-matrix.md has in its last column."""
+    if lines := config.stash[_MEASURED]:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest, pace: Pace) -> Callable[..., None]:
+    """Note a time, or whatever was found; it is printed at the end of the run."""
+
+    def note(what: str, found: object) -> None:
+        text = f"{found:.1f} s" if isinstance(found, float) else str(found)
+        form = "full" if pace is FULL else "quick"
+        request.config.stash[_MEASURED].append(f"{request.node.name} ({form}): {what}: {text}")
+
+    return note
 
 
 @pytest.fixture(scope="session")
@@ -43,21 +68,25 @@ def plane() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="session")
-def nodes(plane: ControlPlane) -> FakeNodes:
+def nodes(plane: ControlPlane, pace: Pace) -> FakeNodes:
     """Nodes that can be lost."""
-    return FakeNodes(plane, NODES)
+    return FakeNodes(plane, NODES, pace.lease)
 
 
 @pytest.fixture
 def start_site(
     plane: ControlPlane, nodes: FakeNodes, pace: Pace, tmp_path: Path
 ) -> Iterator[Callable[..., FaultSite]]:
-    """Start fleets that end with the test; arguments are the operator's."""
+    """Start fleets that end with the test; arguments are the operator's.
+
+    With `CAMFLEET_FAULTS_EVALUATOR=direct` the operator asks the gateway itself.
+    """
+    direct = os.environ.get("CAMFLEET_FAULTS_EVALUATOR") == "direct"
     with ExitStack() as stack:
 
         def start(*arguments: str, **fields: Any) -> FaultSite:
             name = f"site-{uuid.uuid4().hex[:8]}"
-            made = FaultSite(plane, name, tmp_path / name, nodes, pace, arguments, **fields)
+            made = FaultSite(plane, name, tmp_path / name, nodes, pace, arguments, direct=direct, **fields)
             return stack.enter_context(made)
 
         yield start

@@ -15,9 +15,6 @@ from tests.testbed.components import find
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import Process, free_port, wait_until
 
-LEASE_SECONDS = 40
-"""The kubelet's default; it is renewed every ten seconds."""
-
 # As kwok's own stages for pods, but not for workers.
 _NOT_A_WORKER = """
     - key: '.metadata.labels["app.kubernetes.io/component"]'
@@ -67,22 +64,26 @@ spec:
 
 
 class FakeNodes:
-    """Nodes `node-0`, … of a control plane.
+    """Nodes `node-0`, … of a control plane; all but the last have the label `cameras=true`.
 
     Args:
         plane: A running control plane without a kwok of its own.
         count: How many.
+        lease_seconds: How long their Leases last, renewed four times as often; a kubelet's 40 s.
     """
 
-    def __init__(self, plane: ControlPlane, count: int) -> None:
+    def __init__(self, plane: ControlPlane, count: int, lease_seconds: int = 40) -> None:
         self.names = [f"node-{number}" for number in range(count)]
         self._plane = plane
+        self._lease_seconds = lease_seconds
         self._processes: dict[str, Process] = {}
         self._lost: set[str] = set()
         stages = plane.folder / "kwok-stages.yaml"
         stages.write_text(_STAGES)
         for name in self.names:
             plane.create_node(name)
+            if name != self.names[-1]:
+                plane.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": {"cameras": "true"}}})
             self._start(name, stages)
         for name in self.names:
             wait_until(lambda name=name: self.ready(name), f"{name} Ready", process=self._processes[name])
@@ -94,7 +95,7 @@ class FakeNodes:
             f"--config={stages}",
             f"--manage-single-node={name}",
             f"--server-address=127.0.0.1:{free_port()}",
-            f"--node-lease-duration-seconds={LEASE_SECONDS}",
+            f"--node-lease-duration-seconds={self._lease_seconds}",
             program=find("kwok"),
         )
 

@@ -40,22 +40,30 @@ class Pace:
     """How fast everything goes: as it is delivered, or scaled down for a quick look.
 
     Attributes:
-        scrape: Seconds between two scrapes.
-        tick: Seconds between two judgements.
+        scrape: Seconds between two scrapes, and between two judgements.
+        stats_timeout: After how much silence a worker counts as lost, in seconds.
         stall: A camera's `stallTimeoutSeconds`.
+        lease: How long a node's Lease lasts; it is renewed four times as often.
+        lease_stale: The operator's `--node-lease-stale-seconds`.
         probe_speed: By what the liveness probe's period is divided.
-        outage: How long an outage lasts.
+        outage: How long something is away, in seconds.
+        lie: How long each lie is told, in seconds.
     """
 
     scrape: float
-    tick: float
+    stats_timeout: float
     stall: int
+    lease: int
+    lease_stale: float
     probe_speed: float
     outage: float
+    lie: float
 
 
-FULL = Pace(scrape=10, tick=10, stall=20, probe_speed=1, outage=600)
-QUICK = Pace(scrape=1, tick=1, stall=5, probe_speed=10, outage=8)
+FULL = Pace(
+    scrape=10, stats_timeout=5, stall=20, lease=40, lease_stale=20, probe_speed=1, outage=600, lie=120
+)
+QUICK = Pace(scrape=1, stats_timeout=2, stall=5, lease=8, lease_stale=5, probe_speed=10, outage=8, lie=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,7 @@ class FaultSite(Cameras):
                 self.folder / "gateway",
                 cluster.kubeconfig(*GATEWAY_RULES, namespaces=(self.name,)),
                 namespace=(self.name,),
-                stats_timeout_seconds=5.0,
+                stats_timeout_seconds=self.pace.stats_timeout,
             )
             stack.callback(self.gateway.kill)
             target = f"127.0.0.1:{self.gateway.internal_port}"
@@ -195,7 +203,8 @@ class FaultSite(Cameras):
             f"--lease-namespace={self.name}",
             "--identity=operator-0",
             f"--gateway-url={self.gateway.internal_url}",
-            f"--health-seconds={self.pace.tick:g}",
+            f"--health-seconds={self.pace.scrape:g}",
+            f"--node-lease-stale-seconds={self.pace.lease_stale:g}",
             *self._evaluator(),
             *self.arguments,
             *arguments,
@@ -301,6 +310,13 @@ class FaultSite(Cameras):
 
         self.wait(look, "all to stream", seconds=max(1.0, deadline - time.monotonic()))
         return times
+
+    def look(self) -> dict[str, tuple[int, str]]:
+        """Attempt and pod of every camera: what stays the same while nothing is moved."""
+        pods = {
+            pod["metadata"]["labels"]["camfleet.io/camera"]: pod["metadata"]["uid"] for pod in self.pods()
+        }
+        return {camera: (attempt, pods.get(camera, "")) for camera, attempt in self.attempts().items()}
 
     # ── What the operator says ──────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,97 @@
+"""A worker that hangs: another takes over within a minute, and no other camera notices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.fault_site import FaultSite, freeze
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+CAMERAS = [f"cam-{number}" for number in range(6)]
+PROMISED_SECONDS = 60
+ENGINE = '''
+import os
+import time
+
+
+class Engine:
+    """Says nothing, and does not return once a file of that name exists."""
+
+    def process_frame(self, frame):
+        name = os.environ["CAMFLEET_POD_NAME"]
+        while os.path.exists(os.path.join(os.environ["HANG_DIR"], name)):
+            time.sleep(0.1)
+        return None, []
+'''
+
+
+def others_untouched(site: FaultSite, camera: str, before: dict[str, tuple[int, str]], began: float) -> None:
+    now = site.look()
+    others = before.keys() - {camera}
+    assert {c: now[c] for c in others} == {c: before[c] for c in others}
+    assert max(site.watcher.longest_gap(site.id_of(c), began) for c in others) < 5
+
+
+def test_a_worker_that_stands_still_is_replaced(
+    start_site: Callable[..., FaultSite], measured: Callable[..., None]
+) -> None:
+    site = start_site()
+    site.create_all(*CAMERAS)
+    before, node = site.look(), site.node_of("cam-0")
+    old = site.pod("cam-0")["metadata"]["name"]
+    began = time.time()
+    freeze(site.worker("cam-0"))
+    times = site.wait_streaming(["cam-0"], began, elsewhere={"cam-0": old}, seconds=3 * PROMISED_SECONDS)
+    measured("streams again", times["cam-0"])
+    assert times["cam-0"] <= PROMISED_SECONDS
+    move = site.last_move("cam-0")
+    assert (move["reason"], move["fromNode"], move["count"]) == ("WorkerFault", node, 1)
+    assert site.node_of("cam-0") != node
+    others_untouched(site, "cam-0", before, began)
+
+
+def test_a_worker_whose_inference_hangs_is_replaced(
+    start_site: Callable[..., FaultSite], tmp_path: Path, measured: Callable[..., None]
+) -> None:
+    plugins, hang = tmp_path / "plugins", tmp_path / "hang"
+    info = plugins / "acme-1.0.dist-info"
+    info.mkdir(parents=True)
+    hang.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[camfleet.engines]\nacme = acme_engine:Engine\n")
+    (plugins / "acme_engine.py").write_text(ENGINE)
+    site = start_site(environment={"PYTHONPATH": str(plugins), "HANG_DIR": str(hang)})
+    site.create_all(*CAMERAS, inference={"engine": "acme", "fps": 2})
+    before = site.look()
+    old = site.pod("cam-0")["metadata"]["name"]
+    began = time.time()
+    (hang / old).touch()
+    times = site.wait_streaming(["cam-0"], began, elsewhere={"cam-0": old}, seconds=3 * PROMISED_SECONDS)
+    measured("streams again", times["cam-0"])
+    assert times["cam-0"] <= PROMISED_SECONDS
+    assert site.last_move("cam-0")["reason"] == "WorkerFault"
+    others_untouched(site, "cam-0", before, began)
+
+
+def test_a_worker_that_is_killed_is_started_again_in_its_place(
+    start_site: Callable[..., FaultSite], measured: Callable[..., None]
+) -> None:
+    """The kubelet is faster than a move, and the worker keeps its node and its outbox."""
+    import signal
+
+    site = start_site()
+    site.create_all(*CAMERAS[:3])
+    before = site.look()
+    began = time.time()
+    worker = site.worker("cam-0")
+    worker.signal(signal.SIGKILL)
+    site.wait(lambda: worker.restarts == 1 and worker.running, "the kubelet to start it again")
+    times = site.wait_streaming(["cam-0"], began + 0.5, seconds=PROMISED_SECONDS)
+    measured("streams again", times["cam-0"] + 0.5)
+    time.sleep(4 * site.pace.scrape)
+    assert site.look() == before
