@@ -26,7 +26,7 @@ KINDS = ("face", "motion", "object", "person")
 """Kinds of detections with a series of their own; the rest is `other`, so that no worker can add series."""
 INFO_LABELS = ("node", "pod", "attempt", "profile", "site", "source_type")
 MAX_DROP_REASONS = 4
-MAX_ERROR_REASONS = 5
+MAX_ERROR_REASONS = 4
 
 
 def escape(value: str) -> str:
@@ -50,14 +50,12 @@ class Row:
         self.telemetry: Telemetry | None = channel.publisher.telemetry if channel.publisher else None
 
 
-def _bounded(counts: Mapping[str, int], keep: int) -> dict[str, int]:
-    """At most `keep` labels; those beyond, in alphabetical order, count together as `other`."""
-    if len(counts) <= keep:
-        return dict(counts)
-    names = sorted(counts)
-    kept = {name: counts[name] for name in names[: keep - 1]}
-    kept["other"] = kept.get("other", 0) + sum(counts[name] for name in names[keep - 1 :])
-    return kept
+def _bounded(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """At most `most` labels: the first ones to come, and `other`. No series ends when another one begins."""
+    names = [name for name in counts if name != "other"]
+    found = {name: counts[name] for name in names[: most - 1]}
+    rest = counts.get("other", 0) + sum(counts[name] for name in names[most - 1 :])
+    return found | ({"other": rest} if rest else {})
 
 
 def _kinds(counts: Mapping[str, int]) -> dict[str, int]:
@@ -119,6 +117,11 @@ def _inference(row: Row) -> Iterator[tuple[str, str, float]]:
         yield "_count", "", row.telemetry.stats.inference_seconds_count
 
 
+def _gpu_memory(row: Row) -> Iterator[tuple[str, str, float]]:
+    if row.telemetry is not None and row.telemetry.stats is not None and row.telemetry.stats.gpu_bytes:
+        yield "", "", row.telemetry.stats.gpu_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A metric of every camera; docs/metrics.md is written from these.
@@ -157,6 +160,12 @@ FAMILIES = (
         "gauge",
         "1 if the worker has its source open.",
         _of_telemetry(lambda t: 1 if t.source_connected else 0),
+    ),
+    Family(
+        "picture_frozen",
+        "gauge",
+        "1 while pictures come and are all the same, bit for bit, also after the source was opened anew.",
+        _of_stats(lambda s: 1 if s.source.frozen else 0),
     ),
     Family(
         "last_frame_timestamp_seconds",
@@ -238,8 +247,8 @@ FAMILIES = (
     Family(
         "worker_gpu_memory_bytes",
         "gauge",
-        "GPU memory of the worker.",
-        _of_stats(lambda s: s.gpu_bytes),
+        "GPU memory of the worker; absent where it has none, or where the driver does not tell.",
+        _gpu_memory,
     ),
     Family(
         "viewers",

@@ -36,6 +36,7 @@ class View:
 
 
 NO_WORKER = View(CameraState.OFFLINE, "NoWorker", "no worker is connected")
+FROZEN = View(CameraState.LIVE, "PictureFrozen", "pictures come and are all the same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,8 @@ def view_of(facts: Facts, telemetry: Telemetry | None, now: float) -> View:
     limit = max(STALE_SECONDS, 2.0 / telemetry.expected_fps) if telemetry.expected_fps else STALE_SECONDS
     if age > limit:
         return View(CameraState.STALE, _reason(telemetry), _text(telemetry, "no new picture from the source"))
+    if stats is not None and stats.source.frozen:
+        return FROZEN
     if stats is not None and stats.inference_reason:
         return View(CameraState.LIVE, stats.inference_reason, redact(stats.inference_message))
     return View(CameraState.LIVE)

@@ -202,6 +202,11 @@ def test_stale_offline_paused_and_live_look_different(site: Site, pages: Pages) 
     )
     page.get_by_role("button", name="Attention").click()
     assert page.locator("a.tile:visible").count() == 3
+    workers["live"].source = workers["live"].source.model_copy(update={"frozen": True})
+    page.wait_for_selector(f"{tile('live')}:visible", timeout=10000)
+    assert "Frozen" in page.inner_text(tile("live")) and style("live", ".frame", "filter") == "none"
+    assert style("live", ".badge", "color") == style("stale", ".badge", "color")
+    workers["live"].source = workers["live"].source.model_copy(update={"frozen": False})
 
     workers["stale"].find_source()
     workers["offline"].connected = True

@@ -11,6 +11,8 @@ const TITLES = {
   "source.connected": "Source connected",
   "source.lost": "Source lost",
   "source.ended": "Source ended",
+  "source.frozen": "Picture frozen",
+  "source.unfrozen": "Picture moves again",
   "source.auth_failed": "Login refused",
   "detection.started": "Detection",
   "detection.ended": "Detection ended",

@@ -3,7 +3,7 @@
 import { h, setText } from "./dom.js";
 import { Picture } from "./picture.js";
 import { Veil } from "./veil.js";
-import { age, isTroubled, rate, reasonText, shortName, stateWord, viewers } from "./words.js";
+import { age, isFrozen, isTroubled, rate, reasonText, shortName, stateWord, viewers } from "./words.js";
 
 export class Tile {
   #name = h("span", { class: "tile-name" });
@@ -52,7 +52,7 @@ export class Tile {
     setText(this.#site, info.site);
     setText(this.#badge, stateWord(info));
     this.#badge.dataset.state = state;
-    this.#badge.dataset.trouble = isTroubled(info) ? "yes" : "no";
+    this.#badge.dataset.trouble = isTroubled(info) || isFrozen(info) ? "yes" : "no";
     const live = state === "live";
     setText(this.#fps, live ? `${rate(info.fps)} fps` : "");
     setText(this.#viewers, live && info.viewers ? viewers(info.viewers) : "");

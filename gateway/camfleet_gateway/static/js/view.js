@@ -7,7 +7,7 @@ import { EventList } from "./events.js";
 import { Picture } from "./picture.js";
 import { pictureAge } from "./tile.js";
 import { Veil } from "./veil.js";
-import { age, duration, isTroubled, rate, reasonText, shortName, sourceWords, stateWord } from "./words.js";
+import { age, duration, isFrozen, isTroubled, rate, reasonText, shortName, sourceWords, stateWord } from "./words.js";
 
 const DETAILS_EVERY_MS = 5000;
 
@@ -167,7 +167,7 @@ export class CameraView {
     this.stageBox.dataset.picture = this.#picture.hasPicture ? "yes" : "no";
     setText(this.#badge, stateWord(info));
     this.#badge.dataset.state = state;
-    this.#badge.dataset.trouble = isTroubled(info) ? "yes" : "no";
+    this.#badge.dataset.trouble = isTroubled(info) || isFrozen(info) ? "yes" : "no";
     setText(this.#site, info.site);
     this.#veil.update(info, this.#store.frameAge(this.#id));
     const notice = state === "live" ? reasonText(info) : "";

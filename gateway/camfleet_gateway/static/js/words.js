@@ -18,6 +18,7 @@ const REASONS = {
   SourceEnded: "The file has come to its end",
   SourceMissing: "The file does not exist",
   NoFrames: "The camera sends no pictures",
+  PictureFrozen: "The picture is frozen",
   Connecting: "Waiting for the first picture",
   Suspended: "Paused by a user",
   ModelMissing: "Detection is off: the model’s file is missing",
@@ -31,13 +32,19 @@ export function isTroubled({ state, reason }) {
   return state === "connecting" && reason !== "" && reason !== "Connecting";
 }
 
+/** Pictures come, and are all the same: it looks live and is not. */
+export function isFrozen({ state, reason }) {
+  return state === "live" && reason === "PictureFrozen";
+}
+
 /** Whether somebody should look after this camera. */
 export function needsAttention(info) {
-  return info.state === "stale" || info.state === "offline" || isTroubled(info);
+  return info.state === "stale" || info.state === "offline" || isTroubled(info) || isFrozen(info);
 }
 
 /** The word on the badge. */
 export function stateWord(info) {
+  if (isFrozen(info)) return "Frozen";
   return isTroubled(info) ? "No connection" : STATE_WORDS[info.state];
 }
 
