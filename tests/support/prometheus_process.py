@@ -123,8 +123,9 @@ class PrometheusProcess:
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: it accepts connections and does not answer."""
+        """SIGSTOP, and wait until it stands still: it accepts connections and does not answer."""
         self._signal(signal.SIGSTOP)
+        self.wait(self._stopped, "it stands still", seconds=10)
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -229,6 +230,12 @@ class PrometheusProcess:
             return httpx.get(f"{self.url}/-/ready", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
+
+    def _stopped(self) -> bool:
+        if self._process is None:
+            return True
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in tasks)
 
     def _loaded_at(self) -> float:
         name = "prometheus_config_last_reload_success_timestamp_seconds"

@@ -23,6 +23,7 @@ from camfleet_operator.cluster.signals import Sample, Trouble
 from camfleet_operator.cluster.verdicts import UNKNOWN_AFTER_SECONDS
 from camfleet_protocol.redaction import redact
 
+INTERVAL_SECONDS = 10.0
 TIMEOUT_SECONDS = 3.0
 MAX_BYTES = 64 * 1024 * 1024
 """Of one page: twenty thousand cameras with all their series."""
@@ -55,12 +56,20 @@ class Gateways:
 
     Args:
         urls: Metrics pages of gateways, such as `http://camfleet-gateway-peers.camfleet.svc:8081/metrics`.
+        interval: Seconds between two looks.
         timeout: Seconds for a name's addresses, and for one page.
     """
 
     kind = "direct"
 
-    def __init__(self, urls: Sequence[str], *, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        interval: float = INTERVAL_SECONDS,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self.interval = interval
         self._urls = tuple(dict.fromkeys(urls))
         self._timeout = timeout
         self._seen: dict[Instance, float] = {}
@@ -99,6 +108,11 @@ class Gateways:
             problems=dict(self._problems),
             trouble=None if scrapes else self._trouble(),
         )
+
+    async def count(self) -> int | None:
+        """How many gateways there are by name; None if a name cannot be resolved now."""
+        found = await asyncio.gather(*(self._resolve(url) for url in self._urls))
+        return None if None in found or not found else sum(len(instances or ()) for instances in found)
 
     # ── Private parts ───────────────────────────────────────────────────────────────────────────────
 

@@ -19,21 +19,23 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from camfleet_operator.cluster import promql
 from camfleet_operator.cluster.api import Api, ApiError
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
-from camfleet_operator.cluster.gateways import Gateways
 from camfleet_operator.cluster.healer import Healer
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.nodes import Nodes
 from camfleet_operator.cluster.pod_watch import PodWatch
 from camfleet_operator.cluster.probes import Check, Probes, ProbesError
+from camfleet_operator.cluster.queries import QueriesError, read_queries
 from camfleet_operator.cluster.reconciler import NotLeadingError, Reconciler
 from camfleet_operator.cluster.resync import Resync
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.signals import Signals
+from camfleet_operator.cluster.sources import prometheus_server, signal_source
 from camfleet_operator.cluster.store import Store
 from camfleet_operator.cluster.verdicts import Criteria, Health, Verdict
 from camfleet_operator.cluster.watch import Watch
@@ -68,7 +70,7 @@ def run(settings: OperatorSettings) -> int:
     configure_logging(settings.log_level, settings.log_format)
     try:
         return asyncio.run(Operator(settings).run())
-    except (ConnectionConfigError, DefaultsError, ProbesError) as error:
+    except (ConnectionConfigError, DefaultsError, ProbesError, QueriesError) as error:
         logger.error("%s", error)
         return 2
 
@@ -93,6 +95,7 @@ class Operator:
 
     Raises:
         DefaultsError: The defaults file cannot be used.
+        QueriesError: The file with queries cannot be used.
     """
 
     def __init__(self, settings: OperatorSettings) -> None:
@@ -126,12 +129,14 @@ class Operator:
             on_change=self._leading,
         )
         self.events = EventRecorder(self.api, self.budget, leading=lambda: self.lease.is_leader)
+        self.prometheus = prometheus_server(settings)
+        queries = read_queries(settings.queries_file, known=promql.NAMES)
+        self._hears = bool(settings.gateway_metrics) or self.prometheus is not None
         self.signals = Signals(
-            Gateways(settings.gateway_metrics),
+            signal_source(settings, self.prometheus, queries),
             self._health_changed,
             criteria=self._criteria,
             cameras=self.store.keys,
-            interval=settings.health_seconds,
         )
         self.nodes = Nodes(self.api, stale=settings.node_lease_stale_seconds)
         self.healer = Healer(
@@ -154,7 +159,7 @@ class Operator:
             store=self.store,
             budget=self.budget,
             leading=lambda: self.lease.is_leader and not self._stop.is_set(),
-            health=self.signals if settings.gateway_metrics else NoGateway(),
+            health=self.signals if self._hears else NoGateway(),
             moves=self.healer,
             events=self.events,
             rollout=self.rollout,
@@ -189,7 +194,7 @@ class Operator:
             for name, part in {
                 "resync": self.resync.run(),
                 "lease": self.lease.run(),
-                **({"signals": self._watch_health()} if self._settings.gateway_metrics else {}),
+                **({"signals": self._watch_health()} if self._hears else {}),
                 "healer": self.healer.run(),
                 **({"nodes": self.nodes.run()} if self._settings.watch_nodes else {}),
                 "events": self.events.run(),

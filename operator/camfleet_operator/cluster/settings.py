@@ -14,6 +14,9 @@ from camfleet_protocol.logs import LogFormat, LogLevel
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Header = Annotated[
+    str, Field(max_length=4096, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+:[ \t]*[\x21-\x7e][\x20-\x7e]*$")
+]
 Url = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s@]+$")]
 
 
@@ -74,7 +77,47 @@ class OperatorSettings(BaseModel):
     resync_seconds: Seconds = Field(
         300.0, description="How often everything is listed anew, in case an event was lost."
     )
-    health_seconds: Seconds = Field(10.0, description="How often the gateways' metrics are read.")
+    health_seconds: Seconds = Field(
+        10.0, description="How often the gateways' metrics are read where no Prometheus is asked."
+    )
+    prometheus_url: Url | None = Field(
+        None,
+        description="Base URL of the Prometheus that scrapes the gateways, or of what speaks its query API; "
+        "it decides about health then, and gateway-metrics serves to count the gateways.",
+    )
+    prometheus_bearer_token_file: Path | None = Field(
+        None, description="File with a bearer token for Prometheus; read again when it changes."
+    )
+    prometheus_username: Annotated[str, Field(min_length=1, max_length=256, pattern="^[^:]*$")] | None = (
+        Field(None, description="User for Prometheus' basic authentication.")
+    )
+    prometheus_password_file: Path | None = Field(
+        None, description="File with that user's password; read again when it changes."
+    )
+    prometheus_ca_file: Path | None = Field(
+        None, description="PEM file with the authorities of Prometheus' certificate; the system's, if none."
+    )
+    prometheus_cert_file: Path | None = Field(
+        None, description="PEM file with a client certificate for Prometheus; read again when it changes."
+    )
+    prometheus_key_file: Path | None = Field(
+        None, description="PEM file with that certificate's key, unless the certificate's file has it."
+    )
+    prometheus_insecure: bool = Field(False, description="Take any certificate of Prometheus.")
+    prometheus_header: tuple[Header, ...] = Field(
+        (),
+        max_length=16,
+        description="Header for Prometheus as 'Name: value', such as 'X-Scope-OrgID: main'; may be repeated.",
+    )
+    prometheus_timeout_seconds: Seconds = Field(5.0, description="How long an answer of Prometheus may take.")
+    scrape_seconds: Seconds = Field(
+        10.0,
+        description="The interval at which Prometheus scrapes the gateways; figures older than 2.5 times "
+        "that are not used.",
+    )
+    queries_file: Path | None = Field(
+        None, description="YAML file with queries that replace the built-in ones: names to PromQL."
+    )
     gpu_patience_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         60.0, description="How long a camera that prefers a GPU waits for one before it takes a CPU."
     )
@@ -121,6 +164,16 @@ class OperatorSettings(BaseModel):
     )
     log_level: LogLevel = Field("INFO", description="Least level logged.")
     log_format: LogFormat = Field("text", description="Form of the log lines.")
+
+    @model_validator(mode="after")
+    def _one_way_to_authenticate(self) -> Self:
+        if self.prometheus_bearer_token_file is not None and self.prometheus_username is not None:
+            raise ValueError("prometheus_bearer_token_file and prometheus_username exclude each other")
+        if self.prometheus_password_file is not None and self.prometheus_username is None:
+            raise ValueError("prometheus_password_file needs prometheus_username")
+        if self.prometheus_key_file is not None and self.prometheus_cert_file is None:
+            raise ValueError("prometheus_key_file needs prometheus_cert_file")
+        return self
 
     @model_validator(mode="after")
     def _marks_in_order(self) -> Self:

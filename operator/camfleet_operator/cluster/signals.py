@@ -26,7 +26,6 @@ from camfleet_operator.cluster.verdicts import (
 
 logger = logging.getLogger(__name__)
 
-INTERVAL_SECONDS = 10.0
 HURRY_INTERVAL_SECONDS = 2.0
 HURRY_SECONDS = 60.0
 BLIND_SECONDS = UNKNOWN_AFTER_SECONDS
@@ -75,6 +74,10 @@ class SignalSource(Protocol):
     def url(self) -> str:
         """What is asked; without credentials."""
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks, as a rule."""
+
     def open(self) -> AbstractAsyncContextManager[object]:
         """Samples can be taken inside this context."""
 
@@ -112,7 +115,7 @@ class Signals:
         criteria: A camera's timeouts; should be cheap.
         cameras: Which cameras there are, so that one that no gateway names is Unknown in the end; without
             it, those that the gateways name.
-        interval: Seconds between two looks; `hurry_interval` while a camera is starting.
+        interval: Seconds between two looks, if not the source's; `hurry_interval` while a camera is starting.
         clock: Monotonic seconds.
     """
 
@@ -124,7 +127,7 @@ class Signals:
         on_tick: Callable[[float], None] | None = None,
         criteria: Callable[[str], Criteria] = lambda _: Criteria(),
         cameras: Callable[[], Iterable[str]] | None = None,
-        interval: float = INTERVAL_SECONDS,
+        interval: float | None = None,
         hurry_interval: float = HURRY_INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -132,8 +135,8 @@ class Signals:
         self.on_tick = on_tick
         self._on_change = on_change
         self._cameras = cameras
-        self._interval = interval
-        self._hurry_interval = min(interval, hurry_interval)
+        self._interval = source.interval if interval is None else interval
+        self._hurry_interval = min(self._interval, hurry_interval)
         self._clock = clock
         self._evaluator = Evaluator(criteria)
         self._hurry_until = float("-inf")
