@@ -6,11 +6,11 @@ A subcommand's program is imported only when that subcommand runs, so a worker n
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
 import click
 
+from camfleet.lazy import LazyGroup
 from camfleet_protocol import __version__
 
 # Name → (module, attribute, help for the list).
@@ -23,28 +23,14 @@ _COMMANDS = {
     "validate": ("camfleet.local", "validate", "Check Camera and CameraProfile YAML files."),
     "models": ("camfleet.models", "command", "Download and check model weights."),
     "token": ("camfleet.tokens", "command", "Make tokens for viewers and for workers run by hand."),
+    "kubectl": ("camfleet.kubectl.main", "cli", "Look after a cluster's cameras; also `kubectl camfleet`."),
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute, _ = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
-
-
 @click.group(
-    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    table=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="camfleet")
 def cli() -> None:
