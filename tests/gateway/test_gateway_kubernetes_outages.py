@@ -6,8 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.testbed.control_plane import ControlPlane
 
 from camfleet_gateway.kube import Kube
 from camfleet_gateway.kubernetes_directory import KubernetesDirectory
+from support.relay import Relay
 from support.require import need
 
 pytestmark = pytest.mark.cluster
@@ -133,53 +133,6 @@ def test_a_useless_kubeconfig_is_said_in_one_line(tmp_path: Path, content: str |
         ClusterGateway(tmp_path / "gateway", kubeconfig)
     assert "ended with 2" in str(error.value) and text in str(error.value)
     assert "Traceback" not in str(error.value)
-
-
-class Relay:
-    """A TCP relay whose connections can be frozen: open, and silent."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._frozen: set[asyncio.Event] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def freeze(self) -> None:
-        """Let nothing more through on the connections that there are."""
-        for event in self._frozen:
-            event.clear()
-        self._frozen = set()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        flowing = asyncio.Event()
-        flowing.set()
-        self._frozen.add(flowing)
-        upstream, downstream = await asyncio.open_connection("127.0.0.1", self._port)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            try:
-                while data := await source.read(65536):
-                    await flowing.wait()
-                    sink.write(data)
-                    await sink.drain()
-            except ConnectionError:
-                pass
-            finally:
-                sink.close()
-
-        for pair in ((reader, downstream), (upstream, writer)):
-            task = asyncio.create_task(pump(*pair))
-            self._tasks.add(task)
 
 
 async def test_a_watch_that_falls_silent_is_taken_up_again(own: Cluster, tmp_path: Path) -> None:

@@ -64,9 +64,14 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_process(
-    folder: Path, *, environment: dict[str, str] | None = None, stdin: int | None = None, **settings: Any
+    folder: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    stdin: int | None = None,
+    patch: str = "",
+    **settings: Any,
 ) -> AsyncIterator[WorkerProcess]:
-    """Start a worker; it is killed at the end if it still runs."""
+    """Start a worker; it is killed at the end if it still runs. `patch` is code that runs in it before."""
     os.makedirs(folder, exist_ok=True)
     settings.setdefault("work_dir", folder / "work")
     settings.setdefault("camera", "cam")
@@ -76,8 +81,7 @@ async def worker_process(
         started = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "camfleet_worker",
+            *(("-c", f"{patch}\nimport camfleet_worker.__main__") if patch else ("-m", "camfleet_worker")),
             stdin=stdin if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=errors,

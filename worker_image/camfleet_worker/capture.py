@@ -30,8 +30,8 @@ logger = get_logger(__name__)
 
 STABLE_SECONDS = 10.0
 """Pictures for so long put the ladder back to its start."""
-_GRACE_SECONDS = 20.0
-_OPEN_GRACE_SECONDS = 50.0
+GRACE_SECONDS = 20.0
+OPEN_GRACE_SECONDS = 50.0
 """A name server may take its time, and nothing can interrupt it."""
 _NAP_SECONDS = 1.0
 _TELL_AGAIN_SECONDS = 600.0
@@ -128,7 +128,7 @@ class Capture:
         try:
             read_timeout = min(READ_TIMEOUT, float(self._live.settings.health.stall_timeout_seconds))
             source = self._make_source(self._spec, replace(self._context, read_timeout=read_timeout))
-            self._stage.expect(OPEN_TIMEOUT + _OPEN_GRACE_SECONDS, "opening the source")
+            self._stage.expect(OPEN_TIMEOUT + OPEN_GRACE_SECONDS, "opening the source")
             source.open()
             self._read(source)
         except SourceError as error:
@@ -139,7 +139,7 @@ class Capture:
         finally:
             self._dispatcher.clear()
             if source is not None:
-                self._stage.expect(_GRACE_SECONDS, "closing the source")
+                self._stage.expect(GRACE_SECONDS, "closing the source")
                 source.close()
         if failure is not None:
             self._failed(failure)
@@ -148,7 +148,7 @@ class Capture:
         opened = last = self._clock()
         first: float | None = None
         while not self._wake.is_set():
-            self._stage.expect(READ_TIMEOUT + _GRACE_SECONDS, "reading the source")
+            self._stage.expect(READ_TIMEOUT + GRACE_SECONDS, "reading the source")
             picture = source.read()
             now = self._clock()
             if picture is not None:
@@ -280,7 +280,7 @@ class Capture:
             left = _NAP_SECONDS if end is None else min(_NAP_SECONDS, end - self._clock())
             if left <= 0:
                 return
-            self._stage.expect(left + _GRACE_SECONDS, "waiting for the source")
+            self._stage.expect(left + GRACE_SECONDS, "waiting for the source")
             self._wake.wait(left)
 
     def _wait(self, seconds: float) -> bool:

@@ -35,7 +35,9 @@ logger = get_logger(__name__)
 
 IDLE_SECONDS = 1.0
 _LOAD_DEADLINE = 180.0
-_RUN_DEADLINE = 60.0
+_FIRST_RUN_DEADLINE = 60.0
+"""A GPU's library may choose its kernels then."""
+RUN_DEADLINE = 30.0
 _IDLE_DEADLINE = 20.0
 _RETRY_SECONDS = 10.0
 """Weights may be downloaded meanwhile."""
@@ -83,6 +85,8 @@ class Inference:
         self._presence = presence
         self._clock = clock
         self._loaded = _Loaded()
+        self._runs_loaded: _Loaded | None = None
+        """What has run at least once."""
         self._loaded_for: tuple[object, ...] | None = None
         self._retry_at = 0.0
         self._told: set[str] = set()
@@ -129,8 +133,10 @@ class Inference:
                 picture.inference.finish(None)
             self._presence.tick()
             return
-        self._stage.expect(_RUN_DEADLINE, "running inference")
+        first = self._runs_loaded is not self._loaded
+        self._stage.expect(_FIRST_RUN_DEADLINE if first else RUN_DEADLINE, "running inference")
         findings = self._infer(picture, settings)
+        self._runs_loaded = self._loaded
         if picture.inference is not None:
             picture.inference.finish(findings)
 

@@ -37,6 +37,8 @@ class Ladder:
 
 GATEWAY_STEPS = (0.1, 0.2, 0.4, 0.8, 1.6)
 GATEWAY_LAST_STEP = 5.0
+GATEWAY_JITTER = 0.4
+"""More than for sources: all workers of a gateway lose it at the same moment."""
 GATEWAY_PATIENCE = 300.0
 """Seconds of outage with short steps, so that a gateway that returns has pictures within 3 s."""
 
@@ -47,4 +49,4 @@ def gateway_delay(failures: int, outage_seconds: float, uniform: Callable[[float
         step = GATEWAY_LAST_STEP
     else:
         step = GATEWAY_STEPS[min(failures, len(GATEWAY_STEPS) - 1)]
-    return step * uniform(1 - _JITTER, 1 + _JITTER)
+    return step * uniform(1 - GATEWAY_JITTER, 1 + GATEWAY_JITTER)

@@ -160,7 +160,7 @@ class Publisher:
             if goaway is not None:
                 if goaway.retry_ms is None:
                     raise FencedError(goaway.reason)
-                delay = min(goaway.retry_ms / 1000, 60.0) * random.uniform(1.0, 1.2)
+                delay = min(goaway.retry_ms / 1000, 60.0) * random.uniform(1.0, 1.8)
             elif outcome is _Outcome.LATER:
                 delay = random.uniform(0.9, 1.1)
             await asyncio.sleep(delay)

@@ -28,7 +28,7 @@ MAX_HOLD_SECONDS = 0.06
 _HOLD_FACTOR = 1.5
 _HOLD_MARGIN = 0.005
 _IDLE_SECONDS = 1.0
-_DEADLINE = 30.0
+DEADLINE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,15 @@ class Stream:
         self._dispatcher.for_stream.wake()
 
     def _run(self) -> None:
-        self._stage.expect(_DEADLINE, "loading OpenCV")
+        self._stage.expect(DEADLINE, "loading OpenCV")
         prepare_opencv(self._threads)
         while not self._stopping.is_set():
-            self._stage.expect(_DEADLINE, "waiting for a picture")
+            self._stage.expect(DEADLINE, "waiting for a picture")
             picture = self._dispatcher.for_stream.take(_IDLE_SECONDS)
             demand = self._live.demand
             if picture is None or not (demand.plain or demand.annotated):
                 continue
-            self._stage.expect(_DEADLINE, "encoding")
+            self._stage.expect(DEADLINE, "encoding")
             self._discontinuity |= picture.discontinuity
             coded = self.encode(picture, demand)
             if coded is not None:

@@ -21,8 +21,10 @@ from camfleet_worker.log import get_logger
 logger = get_logger(__name__)
 
 EXIT_CODE = 70
+INTERPRETER_EXIT_CODE = 1
+"""Of `faulthandler`."""
 TICK_SECONDS = 1.0
-_INTERPRETER_STUCK_SECONDS = 90.0
+INTERPRETER_STUCK_SECONDS = 45.0
 _PAUSE_SECONDS = 5.0
 """A tick later than this means that the whole process was stopped or starved, so nobody is to blame."""
 
@@ -94,7 +96,7 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            faulthandler.dump_traceback_later(_INTERPRETER_STUCK_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(INTERPRETER_STUCK_SECONDS, exit=True)
             if self.check() and self._heartbeat is not None:
                 self._touch(self._heartbeat)
             if self._stop.wait(TICK_SECONDS):
@@ -113,10 +115,11 @@ class Watchdog:
             return True
         for stage in late:
             logger.critical(
-                "stage %s is %.1f s late while %s; ending the process",
+                "stage %s is %.1f s late while %s; ending the process with exit code %d",
                 stage.name,
                 stage.late(now),
                 stage.doing,
+                EXIT_CODE,
             )
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         sys.stderr.flush()

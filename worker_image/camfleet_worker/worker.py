@@ -39,7 +39,7 @@ logger = get_logger(__name__)
 FENCED = 3
 STOP_SECONDS = 4.0
 _JOIN_SECONDS = 1.5
-_LOOP_DEADLINE = 20.0
+LOOP_DEADLINE = 20.0
 _PORT_CHECK_SECONDS = 5.0
 
 
@@ -244,12 +244,12 @@ class Worker:
         try:
             await self._publisher.run()
         except FencedError as error:
-            logger.error("the gateway wants no more of this worker: %s", error)
+            logger.error("the gateway wants no more of this worker (exit code %d): %s", FENCED, error)
             self._stop(FENCED)
 
     async def _beat(self) -> None:
         while True:
-            self._loop_stage.expect(_LOOP_DEADLINE, "running the event loop")
+            self._loop_stage.expect(LOOP_DEADLINE, "running the event loop")
             await asyncio.sleep(0.5)
 
     async def _check_ports(self) -> None:
@@ -296,7 +296,12 @@ class Worker:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("task %s has crashed; ending the process", task.get_name(), exc_info=error)
+            logger.critical(
+                "task %s has crashed; ending the process with exit code %d",
+                task.get_name(),
+                CRASHED,
+                exc_info=error,
+            )
             self._stop(CRASHED)
 
     def _thread_crashed(self, args: threading.ExceptHookArgs) -> None:
@@ -304,7 +309,9 @@ class Worker:
         info: tuple[type[BaseException], BaseException, TracebackType | None] | None = None
         if args.exc_value is not None:
             info = (args.exc_type, args.exc_value, args.exc_traceback)
-        logger.critical("thread %s has crashed; ending the process", name, exc_info=info)
+        logger.critical(
+            "thread %s has crashed; ending the process with exit code %d", name, CRASHED, exc_info=info
+        )
         self._stop_soon(CRASHED)
 
 
