@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from camfleet_protocol.local import StateFolder
 from support.gateway_process import GatewayProcess, put_camera, remove_camera, test_pattern, worker_token
-from support.require import need
+from support.promtool import check_metrics
 from support.worker_process import worker_process
 
 CAMERA: dict[str, tuple[str, set[str]]] = {
@@ -69,17 +67,6 @@ class Page:
                     self.info[camera] = sample.labels
 
 
-def promtool_says(text: str) -> tuple[int, str]:
-    """Exit code and output of `promtool check metrics`."""
-    promtool = shutil.which("promtool")
-    need(promtool, "promtool: the package prometheus")
-    assert promtool is not None
-    done = subprocess.run(
-        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 async def test_a_page_is_whole_and_promtool_has_nothing_to_say(
     start: Callable[..., GatewayProcess], state: StateFolder, tmp_path: Path
 ) -> None:
@@ -94,7 +81,7 @@ async def test_a_page_is_whole_and_promtool_has_nothing_to_say(
     ):
         await eventually(lambda: Page(gateway).cameras["door"].get("detections_total", 0) > 1, "detections")
         page = Page(gateway)
-    assert promtool_says(page.text) == (0, "")
+    assert check_metrics(page.text) == ""
 
     assert page.types.keys() == CAMERA.keys() | SOMETIMES.keys(), "as DESIGN and docs have them"
     for name, (kind, labels) in {**CAMERA, **SOMETIMES}.items():

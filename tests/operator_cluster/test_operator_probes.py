@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.probes import Check, Probes, ProbesError
+from support.promtool import check_metrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -91,6 +92,7 @@ async def test_metrics_have_exact_names_and_are_documented() -> None:
     metrics.attributed({"Source": 1}, {"Dead": 0})
     metrics.ticked(0.01)
     metrics.blind("SignalsStale")
+    assert check_metrics(metrics.page().decode()) == ""
     found = {
         (sample.name, *(key for key in sample.labels if key != "le"))
         for family in text_string_to_metric_families(metrics.page().decode())
