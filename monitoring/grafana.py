@@ -377,7 +377,7 @@ def _overrides(panel: Panel) -> Iterator[Json]:
         yield _override(heading, "mappings", _mappings(mappings))
     if panel.link:
         url = (
-            "/d/camfleet-camera?${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
+            "/d/camfleet-camera?${datasource:queryparam}&${cluster:queryparam}&${job:queryparam}&${__url_time_range}"
             "&var-namespace=${__data.fields.Namespace}&var-camera=${__data.fields.Camera}"
         )
         yield _override(panel.link, "links", [{"title": "Open the camera", "url": url, "targetBlank": False}])

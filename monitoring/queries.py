@@ -12,7 +12,9 @@ OFFLINE_SECONDS = 60
 """The age of a picture from which on a camera counts as offline; the alert's as well."""
 STALL_SECONDS = 20
 
-JOB = 'job=~"$job"'
+CLUSTER = 'cluster="$cluster"'
+"""Where one Prometheus knows several clusters, one of them; an empty value means series without the label."""
+JOB = f'{CLUSTER}, job=~"$job"'
 INSTANCE = f'{JOB}, instance=~"$instance"'
 EACH = "by (namespace, camera)"
 SAME = "on (namespace, camera)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monitoring.common import CLUSTERS, GATEWAY_JOB
 from monitoring.grafana import Annotation, Dashboard, Panel, Query, Row, Variable, graph, stat
 from monitoring.queries import JOB, OFFLINE_SECONDS, SAME, STALL_SECONDS, Cameras
 
@@ -10,7 +11,8 @@ CAMERA = Cameras('namespace="$namespace", camera="$camera"')
 _MEAN = f"{CAMERA.rate('inference_seconds_sum')} / ({CAMERA.rate('inference_seconds_count')} > 0)"
 
 VARIABLES = (
-    Variable("job", "Job", "label_values(camfleet_gateway_time_seconds, job)", all_value=".+"),
+    CLUSTERS,
+    GATEWAY_JOB,
     Variable(
         "namespace",
         "Namespace",

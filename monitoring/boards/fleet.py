@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from monitoring.grafana import Annotation, Dashboard, Panel, Query, Row, Variable, graph, stat
+from monitoring.common import ANY_JOB, CLUSTERS, MOVED, MOVES
+from monitoring.grafana import Dashboard, Panel, Query, Row, Variable, graph, stat
 from monitoring.queries import (
+    CLUSTER,
     EACH,
     JOB,
     OFFLINE_SECONDS,
@@ -15,25 +17,16 @@ from monitoring.queries import (
 )
 
 CAMERAS = Cameras('namespace=~"$namespace"', 'site=~"$site", node=~"$node"')
-MOVES = selector("camfleet_operator_moves_total")
 SENT = selector("camfleet_gateway_bytes_sent_total")
 PODS = "container_network_receive_bytes_total"
 _LAST_SEEN = f"max_over_time({CAMERAS.raw('last_frame_timestamp_seconds')}[1h])"
 
 VARIABLES = (
-    Variable(
-        "job",
-        "Job",
-        'label_values({__name__=~"camfleet_gateway_time_seconds|camfleet_operator_leader"}, job)',
-        all_value=".+",
-    ),
+    CLUSTERS,
+    ANY_JOB,
     Variable("namespace", "Namespace", f"label_values(camfleet_camera_worker_connected{{{JOB}}}, namespace)"),
     Variable("site", "Site", f'label_values(camfleet_camera_info{{{JOB}, namespace=~"$namespace"}}, site)'),
     Variable("node", "Node", f'label_values(camfleet_camera_info{{{JOB}, namespace=~"$namespace"}}, node)'),
-)
-
-MOVED = Annotation(
-    "Moves", f"sum by (reason) (increase({MOVES}[1m])) > 0", "Workers moved: {{reason}}", color="orange"
 )
 
 
@@ -252,7 +245,7 @@ def _pictures() -> Row:
 
 def _costs() -> Row:
     memory, gpu = CAMERAS.each("worker_resident_memory_bytes"), CAMERAS.each("worker_gpu_memory_bytes")
-    pods = f'sum by (namespace, pod) (rate({PODS}{{namespace=~"$namespace"}}[$__rate_interval]))'
+    pods = f'sum by (namespace, pod) (rate({PODS}{{{CLUSTER}, namespace=~"$namespace"}}[$__rate_interval]))'
     return Row(
         "What they cost",
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monitoring.common import CLUSTERS, GATEWAY_JOB
 from monitoring.grafana import Dashboard, Row, Variable, graph, stat
 from monitoring.queries import INSTANCE, JOB
 
@@ -25,7 +26,8 @@ def _scrape(name: str) -> str:
 
 
 VARIABLES = (
-    Variable("job", "Job", "label_values(camfleet_gateway_time_seconds, job)", all_value=".+"),
+    CLUSTERS,
+    GATEWAY_JOB,
     Variable(
         "instance",
         "Instance",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from monitoring.boards.fleet import MOVED
+from monitoring.common import ANY_JOB, CLUSTERS, MOVED
 from monitoring.grafana import Color, Dashboard, Panel, Row, Variable, graph, stat
-from monitoring.queries import EACH, INSTANCE, JOB
+from monitoring.queries import CLUSTER, EACH, INSTANCE, JOB
 
 INFO = f'camfleet_camera_info{{{JOB}, node=~"$node", node!=""}}'
 BY_NODE = f"count by (node) (topk {EACH} (1, {INFO}))"
@@ -42,20 +42,16 @@ def _quantiles(name: str) -> list[tuple[str, str]]:
 
 def _gpu(name: str) -> str:
     """A metric of the DCGM exporter; its label `Hostname` is the node."""
-    return f'label_join(DCGM_FI_DEV_{name}{{Hostname=~"$node"}}, "node", "", "Hostname")'
+    return f'label_join(DCGM_FI_DEV_{name}{{{CLUSTER}, Hostname=~"$node"}}, "node", "", "Hostname")'
 
 
 # node-exporter names its own address; the node's name is in node_uname_info.
-_NODE_NAME = 'label_join(node_uname_info{nodename=~"$node"}, "node", "", "nodename")'
+_NODE_NAME = f'label_join(node_uname_info{{{CLUSTER}, nodename=~"$node"}}, "node", "", "nodename")'
 _OF_NODE = f"* on (job, instance) group_left (node) {_NODE_NAME}"
 
 VARIABLES = (
-    Variable(
-        "job",
-        "Job",
-        'label_values({__name__=~"camfleet_gateway_time_seconds|camfleet_operator_leader"}, job)',
-        all_value=".+",
-    ),
+    CLUSTERS,
+    ANY_JOB,
     Variable(
         "instance", "Instance", f"label_values(camfleet_operator_leader{{{JOB}}}, instance)", all_value=".+"
     ),
@@ -257,8 +253,10 @@ def _work() -> Row:
 
 
 def _nodes() -> Row:
-    idle = 'avg by (job, instance) (rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval]))'
-    memory = "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"
+    idle = (
+        f'avg by (job, instance) (rate(node_cpu_seconds_total{{{CLUSTER}, mode="idle"}}[$__rate_interval]))'
+    )
+    memory = f"1 - node_memory_MemAvailable_bytes{{{CLUSTER}}} / node_memory_MemTotal_bytes{{{CLUSTER}}}"
     used, free = (f"max by (node, gpu) ({_gpu(name)})" for name in ("FB_USED", "FB_FREE"))
     return Row(
         "Nodes and GPUs",

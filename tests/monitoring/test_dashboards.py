@@ -93,6 +93,7 @@ def test_variables_are_as_the_linter_wants_them(name: str) -> None:
     board = BOARDS[name]
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
     source = variables.pop("datasource")
+    assert not variables["cluster"]["multi"], "series of several clusters must not be matched with each other"
     assert (source["type"], source["query"], source["label"]) == ("datasource", "prometheus", "Data source")
     for key in ("job", "instance"):
         if key not in variables:
@@ -126,6 +127,7 @@ def check_expression(name: str, title: str, expression: str) -> None:
         for label in ("job", "instance"):
             if f'{label}=~"${label}"' not in matchers:
                 assert excepted(f"target-{label}-rule", name, title), f"{title}: {metric}: no {label}"
+        assert 'cluster="$cluster"' in matchers, f"{title}: {metric}: no cluster"
         if metric.endswith("_total"):
             written = re.escape(f"{metric}{{{matchers}}}")
             assert re.search(rf"(rate|increase)\({written}\[", expression), f"{title}: {metric} is no rate"
@@ -162,6 +164,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 EVERYTHING = {
+    "cluster": "",
     "job": ".+", "instance": ".+", "namespace": ".*", "site": ".*", "node": ".*", "camera": "hall",
 }  # fmt: skip
 """Variables as Grafana fills them in when All is chosen."""
@@ -170,7 +173,7 @@ EVERYTHING = {
 @pytest.mark.e2e
 @every_board
 def test_variables_have_values(site: Site, name: str) -> None:
-    for variable in BOARDS[name]["templating"]["list"][1:]:
+    for variable in BOARDS[name]["templating"]["list"][2:]:  # no data source here, nor a label `cluster`
         series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
         found = site.prometheus.query(substitute(series, {**EVERYTHING, "namespace": "default"}))
         assert {labels[label] for labels, _ in found if labels.get(label)}, variable["name"]
@@ -199,6 +202,7 @@ def test_what_is_empty_when_all_is_well_is_filled_when_it_is_not(site: Site) -> 
     site.fleet.get("/api/cameras", headers={"Host": "evil.example"})
     # What Grafana sends when some values are chosen instead of All.
     chosen = {
+        "cluster": "",
         "job": "(camfleet/camfleet-gateway|camfleet/camfleet-operator|exporters)",
         "instance": "(gateway-0|operator-0|exporters-0)",
         "namespace": "default",
