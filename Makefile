@@ -35,8 +35,11 @@ cluster-down: $(READY) ## Away with that cluster
 images: $(READY) ## Build the three images without Docker, into the cache folder (root)
 	@$(BIN)/python -m tests.testbed.images
 
+# How many at once; most of them wait most of the time. 0 runs one after the other, and shows what they print.
+TEST_PROCESSES ?= 3
+
 test: $(READY) ## All tests that this machine can run; CAMFLEET_REQUIRE=all makes skips failures
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter, lock file
 	@$(BIN)/ruff format --check .

@@ -90,7 +90,7 @@ class Site:
         self.publishers.close()
         if self.runtime is not None:
             self.runtime.__exit__(None, None, None)
-        self.gateway.stop()
+        self.gateway.kill()
 
 
 def eventually(check: Callable[[], Any], what: str, within: float = 20.0) -> Any:
