@@ -13,7 +13,7 @@ The rules that keep half a picture from being taken for a whole one:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -281,8 +281,3 @@ def _label(query: str, labels: Mapping[str, str], name: str) -> str:
         return labels[name]
     except KeyError:
         raise ResultError(f"what the query {query} gives has no label {name}") from None
-
-
-def unknown_names(names: Iterable[str]) -> list[str]:
-    """Those that are no query of ours."""
-    return sorted(set(names) - set(NAMES))
