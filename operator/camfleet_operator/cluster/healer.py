@@ -217,6 +217,7 @@ class Healer:
             last=_moved(status.last_reassignment),
             request=entry.move_request,
             ready_since=_ready_since(status),
+            placement=pod.placement if pod is not None else "",
         )
 
     # ── Telling ─────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ import logging
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from camfleet_operator.cluster import promql
 from camfleet_operator.cluster.api import Api, ApiError
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
+from camfleet_operator.cluster.explain import Explainer
 from camfleet_operator.cluster.healer import Healer
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
@@ -167,12 +169,25 @@ class Operator:
             settings=settings,
             defaults=read_defaults(settings.defaults_file),
         )
+        self.explainer = Explainer(
+            store=self.store,
+            hearing=self.signals,
+            nodes=self.nodes,
+            mover=self.healer.mover,
+            facts=self.healer.facts,
+            general=self._general,
+            loads=dict,
+            needed=settings.unhealthy_readings,
+            clock=time.monotonic,
+            wall=time.time,
+        )
         self.probes = Probes(
             settings.probe_host,
             settings.probe_port,
             live=(Check("queue", self._queue_check), Check("resync", self._resync_check)),
             ready=(Check("listed", self._listed_check),),
             metrics=self.metrics,
+            explain=self._explain,
         )
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
@@ -319,6 +334,7 @@ class Operator:
         self.healer.tick()
         blind = self.signals.blind()
         self.metrics.blind(blind.reason if blind is not None else None)
+        self.explainer.history.keep(set(self.store.keys()))
         self.metrics.ticked(seconds + time.monotonic() - started)
 
     def _paused(self) -> str:
@@ -330,10 +346,24 @@ class Operator:
     def _health_changed(self, cameras: set[str]) -> None:
         self.metrics.judged(self.signals.counts())
         for key in cameras:
+            self.explainer.history.note(key, self.signals.health(key), time.time())
+        for key in cameras:
             if self.store.camera(key) is not None:
                 self.queue.add(key)
 
-    # ── Probes ──────────────────────────────────────────────────────────────────────────────────────
+    # ── Probes and explanations ─────────────────────────────────────────────────────────────────────
+
+    def _explain(self, camera: str | None) -> dict[str, Any] | None:
+        return self.explainer.fleet() if camera is None else self.explainer.camera(camera)
+
+    def _general(self) -> dict[str, Any]:
+        return {
+            "identity": self._settings.identity,
+            "leader": self.lease.is_leader,
+            "dryRun": self._settings.dry_run,
+            "paused": bool(self._paused()),
+            "nodesProblem": self.nodes.problem,
+        }
 
     def _queue_check(self) -> str | None:
         stuck = self.queue.stuck_for

@@ -108,6 +108,7 @@ class MoveFacts:
         last: Its last move.
         request: What its annotation asks for; empty if nothing.
         ready_since: Since when its status says that it is Ready; Unix seconds, 0 if it does not.
+        placement: Why its pod is where it is, as far as we had a wish.
     """
 
     key: str
@@ -120,6 +121,7 @@ class MoveFacts:
     last: Moved | None = None
     request: str = ""
     ready_since: float = 0.0
+    placement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +241,15 @@ class Mover:
 
     def avoid(self, key: str, wall: float) -> dict[str, float]:
         """Nodes that a new worker of this camera should avoid, and until when; the gravest first."""
-        found = {name: node.avoid_until for name, node in self._nodes.items() if node.avoid_until > wall}
+        found = self.avoided(wall)
         camera = self._cameras.get(key)
         if camera is not None and camera.left and camera.left_until > wall:
             found[camera.left] = max(camera.left_until, found.get(camera.left, 0.0))
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_MAX_AVOIDED])
+
+    def avoided(self, wall: float) -> dict[str, float]:
+        """Nodes that every new worker should avoid, and until when."""
+        return {name: node.avoid_until for name, node in self._nodes.items() if node.avoid_until > wall}
 
     def frozen(self) -> list[Frozen]:
         """Scopes in which nothing is moved."""

@@ -9,7 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from camfleet_operator.cluster.eligibility import UNBOUND, Constraints, read_constraints
-from camfleet_operator.cluster.podspec import CONTAINER, FINGERPRINT_ANNOTATION, Variant
+from camfleet_operator.cluster.podspec import (
+    CONTAINER,
+    FINGERPRINT_ANNOTATION,
+    PLACEMENT_ANNOTATION,
+    Variant,
+)
 from camfleet_operator.plan import RunPhase, WorkerRun
 from camfleet_protocol.cluster import ATTEMPT_LABEL
 
@@ -35,6 +40,7 @@ class PodSeen:
         gone_by: When it should be gone, if it is being deleted: the end of its grace time.
         image: Image of its container; empty if that is not known.
         edited: Whether its image was changed after it was made.
+        placement: Where it should rather run and why, as we said when it was made.
         constraints: What it demands of its node.
     """
 
@@ -47,6 +53,7 @@ class PodSeen:
     image: str
     created_at: float
     edited: bool = False
+    placement: str = ""
     deleting: bool = False
     gone_by: float = 0.0
     node: str = ""
@@ -126,6 +133,7 @@ def read_pod(raw: Mapping[str, Any]) -> PodSeen:
         attempt=_attempt(metadata),
         fingerprint=(metadata.get("annotations") or {}).get(FINGERPRINT_ANNOTATION, ""),
         image=container.get("image", ""),
+        placement=(metadata.get("annotations") or {}).get(PLACEMENT_ANNOTATION, "")[:_MAX_MESSAGE],
         created_at=_seconds(metadata.get("creationTimestamp")) or 0.0,
         deleting=bool(metadata.get("deletionTimestamp")),
         gone_by=_seconds(metadata.get("deletionTimestamp")) or 0.0,

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -45,7 +46,7 @@ class Check:
 
 
 class Probes:
-    """Serves `/livez`, `/readyz` and `/metrics`.
+    """Serves `/livez`, `/readyz`, `/metrics` and `/explain`.
 
     Args:
         host: Address to listen on.
@@ -53,6 +54,8 @@ class Probes:
         live: Restarting helps if one of these fails.
         ready: This replica is not to be counted on while one of these fails.
         metrics: What `/metrics` shows.
+        explain: What `/explain` answers of a camera, or of the fleet if asked without one; None if there is
+            no such camera.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class Probes:
         live: Sequence[Check] = (),
         ready: Sequence[Check] = (),
         metrics: OperatorMetrics,
+        explain: Callable[[str | None], dict[str, Any] | None] = lambda _: None,
     ) -> None:
+        self._explain = explain
         self._host = host
         self.port = port
         self._live = tuple(live)
@@ -82,6 +87,7 @@ class Probes:
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._page)
+        app.router.add_get("/explain", self._explanation)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -108,6 +114,14 @@ class Probes:
 
     async def _page(self, request: web.Request) -> web.Response:
         return web.Response(body=self._metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _explanation(self, request: web.Request) -> web.Response:
+        camera = request.query.get("camera")
+        found = self._explain(camera)
+        if found is None:
+            text = {"error": f"there is no camera {camera}" if camera else "there is nothing to explain yet"}
+            return web.json_response(text, status=404)
+        return web.json_response(found)
 
     def _answer(self, probe: str, checks: Sequence[Check]) -> web.Response:
         problems = {check.name: problem for check in checks if (problem := check.run()) is not None}
