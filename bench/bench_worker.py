@@ -113,6 +113,28 @@ async def start(**settings: Any) -> tuple[float, float]:
             return picture, time.monotonic() - worker.started
 
 
+LOOK = """
+import statistics, sys, time
+import av
+from camfleet_worker.freeze import Freeze
+from camfleet_worker.sources.video import VideoPicture
+freeze, took = Freeze(), []
+with av.open(sys.argv[1]) as container:
+    for number, frame in enumerate(container.decode(container.streams.video[0])):
+        picture = VideoPicture(frame, number=number, captured_ns=0, discontinuity=False)
+        began = time.thread_time()
+        freeze.look(picture.fingerprint(), float(number), 60)
+        took.append(time.thread_time() - began)
+print(statistics.mean(took))
+"""
+
+
+def look(clip: Path) -> float:
+    """CPU seconds of one look whether the picture is frozen, which a worker takes once a second."""
+    done = subprocess.run([sys.executable, "-c", LOOK, str(clip)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def row(*cells: str) -> None:
     """One row of a table."""
     print(f"| {' | '.join(cells)} |")
@@ -147,6 +169,8 @@ async def measure(clip: Path, models: str, seconds: float) -> None:
 
     costs("decode: PyAV alone", decode, decode_rss, 25, 0, 0, 0)
     costs("floor: decode + YuNet", floor, floor_rss, 25, 5, 0, 0)
+    looking = await asyncio.to_thread(look, clip)
+    least = float("inf")
     for name, demand in (
         ("worker, nobody watches", None),
         ("worker, plain pictures", Demand(plain=True)),
@@ -154,6 +178,11 @@ async def measure(clip: Path, models: str, seconds: float) -> None:
     ):
         r = await steady(demand, seconds, **faces)
         costs(name, r["cpu"], r["rss"], r["captured"], r["inferred"], r["encoded"], r["age"])
+        least = min(least, r["cpu"])
+    print(
+        f"\nLooking once a second whether the picture is frozen: {looking * 1e6:.0f} us of CPU, "
+        f"{looking / least:.2%} of the cheapest of these workers"
+    )
     print(f"\nStart of the process to the gateway's first picture / boxes, median and worst of {STARTS}\n")
     row("source", "first picture s", "first boxes s")
     row("---", "---", "---")
