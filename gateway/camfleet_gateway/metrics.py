@@ -247,7 +247,7 @@ FAMILIES = (
     Family(
         "worker_gpu_memory_bytes",
         "gauge",
-        "GPU memory of the worker. Absent where it does not know: NVIDIA's driver tells nothing inside a pod, "
+        "GPU memory of the worker. Absent where unknown: NVIDIA's driver tells nothing inside a pod, "
         "but the DCGM exporter has it by pod.",
         _gpu_memory,
     ),
