@@ -279,8 +279,8 @@ def _roomiest(room: Mapping[str, float], loaded: Iterable[float]) -> list[str]:
     if max((*room.values(), *loaded)) - least < WORTH:
         return []
     near = sorted((taken, name) for name, taken in room.items() if taken <= least + BAND)
-    if len(near) == len(room) and not loaded:
-        return []
+    if len(near) == len(room) > MAX_PREFERRED:
+        return []  # they are all alike: to avoid the others is enough, and to name a few would crowd those
     return [name for _, name in near[:MAX_PREFERRED]]
 
 

@@ -35,6 +35,7 @@ FLIGHT_SECONDS = 300.0
 HOLD_SECONDS, LONGEST_HOLD_SECONDS = 1800.0, 6 * 3600.0
 _SKEW_SECONDS = 5.0
 """Ages of pods are told by the API server's clock, in whole seconds."""
+_SATURATED = 0.98
 HELPED_SHARE = 0.25
 """Of what the simulation promised, so much has to have come true for a node to count as helped."""
 
@@ -94,6 +95,7 @@ class Relief:
         """
         by_key = {camera.key: camera for camera in cameras}
         self._follow(now, states, by_key)
+        travelling = [camera.key for camera in by_key.values() if self._travels(camera)]
         sources = [
             (state.load.of(resource) or 0.0, name, resource)
             for name, state in states.items()
@@ -103,8 +105,8 @@ class Relief:
         if not sources:
             self.why = "no node is loaded"
             return None
-        if self._flight is not None:
-            self.why = f"{self._flight.proposal.camera} is on its way"
+        if travelling:
+            self.why = f"{travelling[0]} is on its way"
             return None
         reasons = []
         for _, name, resource in sorted(sources, key=lambda item: (-item[0], item[1], item[2])):
@@ -131,12 +133,23 @@ class Relief:
         flight = self._flight
         return flight.proposal if flight is not None and flight.proposal.camera == camera else None
 
+    def _travels(self, camera: CameraLoad) -> bool:
+        """Whether it was moved a moment ago; by its status, if another replica did it."""
+        if self.in_flight(camera.key) is not None:
+            return True
+        return camera.relieved and not camera.healthy and camera.since_move < FLIGHT_SECONDS
+
     # ── What became of it ───────────────────────────────────────────────────────────────────────────
 
     def _follow(self, now: float, states: Mapping[str, NodeState], cameras: Mapping[str, CameraLoad]) -> None:
         for name, until in list(self._rest.items()):
             if until <= now:
                 del self._rest[name]
+        for camera in cameras.values():
+            if camera.since_move < COOLDOWN_SECONDS:  # whoever moved it, and for whatever reason
+                until = now + COOLDOWN_SECONDS - camera.since_move
+                for name in filter(None, (camera.node, camera.from_node)):
+                    self._rest[name] = max(self._rest.get(name, -math.inf), until)
         for name, hold in list(self._holds.items()):
             if hold.until + LONGEST_HOLD_SECONDS <= now:
                 del self._holds[name]
@@ -158,12 +171,9 @@ class Relief:
             if camera.node == proposal.source:  # and that is a new pod
                 self._flight = None
                 self._hold(now, proposal.source, f"{camera.key} was put back on it")
-            else:
-                # It may have gone elsewhere than was thought: that node is loaded more now.
-                self._rest[camera.node] = max(self._rest.get(camera.node, 0.0), flight.at + COOLDOWN_SECONDS)
-                if camera.healthy:
-                    self._flight = None
-                    self._landing.append(flight)
+            elif camera.healthy:
+                self._flight = None
+                self._landing.append(flight)
 
     def _check(self, now: float, proposal: ReliefProposal, states: Mapping[str, NodeState]) -> None:
         """Whether a move has helped."""
@@ -171,6 +181,8 @@ class Relief:
         share = state.load.of(proposal.resource) if state is not None else None
         if share is None or share < self._high:
             self._holds.pop(proposal.source, None)
+        elif share >= _SATURATED:
+            return  # more is wanted of it than it has, nobody can say how much: what has left may be missed
         elif proposal.source_before - share < HELPED_SHARE * (proposal.source_before - proposal.source_after):
             self._hold(now, proposal.source, f"that {proposal.camera} left did not help")
 

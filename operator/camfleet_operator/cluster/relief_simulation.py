@@ -41,6 +41,7 @@ class CameraLoad:
         age: Seconds since its pod was made.
         since_move: Seconds since its last move, for whatever reason.
         from_node: The node that it was moved from last.
+        relieved: Whether that was to relieve a node.
     """
 
     key: str
@@ -52,6 +53,7 @@ class CameraLoad:
     age: float = math.inf
     since_move: float = math.inf
     from_node: str = ""
+    relieved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
