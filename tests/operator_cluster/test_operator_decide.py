@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera, status_differs
+from camfleet_operator.cluster.moves import Order, Reason
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, build_pod, shape_worker
 from camfleet_operator.cluster.scheduling import scheduling_reason
@@ -323,12 +324,63 @@ def test_pods_that_are_taken_away_again_and_again_come_back_ever_later() -> None
 def test_a_pod_that_does_not_end_is_not_waited_for_for_ever() -> None:
     stuck = running(deleting=True, running=False, gone_by=NOW - 10)
     waiting = plan_camera(look(None, stuck), NOW)
-    assert waiting.start is None and waiting.requeue_after == pytest.approx(50)
+    assert waiting.start is None and waiting.requeue_after == pytest.approx(2)
     after = plan_camera(look(None, replace(stuck, gone_by=NOW - 61)), NOW)
     assert after.start is not None and after.start.attempt == 2
     assert after.status.worker is not None and after.status.worker.attempt == 2
     both = plan_camera(look(None, replace(stuck, gone_by=NOW - 61), running(2)), NOW)
     assert both.start is None and both.delete == ()
+
+
+def test_a_pod_that_ends_on_a_silent_node_is_not_waited_for_at_all() -> None:
+    stuck = running(deleting=True, running=False, gone_by=NOW + 5)
+    assert plan_camera(look(None, stuck), NOW).start is None
+    silent = plan_camera(look(None, stuck, silent_nodes=frozenset({"n1"})), NOW)
+    assert silent.start is not None and silent.start.attempt == 2
+
+
+def test_a_move_is_told_in_the_status_and_then_made() -> None:
+    order = Order("site.door", "pod-1", Reason.NODE_LOST, "node n1 is gone", "n1", 2, NOW, graceful=False)
+    was = settled(camera(), running(), health=HEALTHY)
+    plan = plan_camera(look(was, running(), health=HEALTHY, order=order, granted=False), NOW)
+    assert plan.moved == order
+    assert [(d.uid, d.grace) for d in plan.delete] == [("pod-1", 1)]
+    assert "NodeLost" in plan.delete[0].reason
+    assert plan.start is None, "one worker at a time"
+    last = plan.status.last_reassignment
+    assert last is not None and last.time is not None
+    assert (last.reason, last.from_node, last.to_node, last.count) == ("NodeLost", "n1", "", 2)
+    assert last.time.timestamp() == NOW
+    moved = was.model_copy(update={"status": plan.status})
+    again = plan_camera(look(moved, order=order), NOW + 1)
+    assert again.moved is None and again.start is not None and again.start.attempt == 2
+    there = running(2, node="n2", created_at=NOW + 2)
+    after = plan_camera(look(moved, there, order=order), NOW + 5)
+    assert after.status.last_reassignment == last.model_copy(update={"to_node": "n2"})
+    assert after.moved is None and after.delete == ()
+
+
+def test_an_order_for_another_pod_or_one_that_runs_no_more_is_nothing() -> None:
+    order = Order("site.door", "pod-1", Reason.WORKER_FAULT, "it hangs", "n1", 1, NOW)
+    was = settled(camera(), running(2), health=HEALTHY)
+    plan = plan_camera(look(was, running(2), health=HEALTHY, order=order), NOW)
+    assert plan.moved is None and plan.delete == () and plan.status.last_reassignment is None
+
+
+def test_a_worker_is_not_moved_where_the_next_one_could_not_start() -> None:
+    order = Order("site.door", "pod-1", Reason.WORKER_FAULT, "it hangs", "n1", 1, NOW)
+    of = camera(profileRef={"name": "gone"})
+    plan = plan_camera(look(of, running(), shape=None, settings=None, order=order), NOW)
+    assert plan.moved is None and plan.delete == ()
+
+
+def test_why_a_bad_worker_stays_is_part_of_what_is_said_of_it() -> None:
+    gone = replace(
+        HEALTHY, verdict=Verdict.UNHEALTHY, streaming=False, reason="WorkerNotConnected", message="gone"
+    )
+    plan = plan_camera(look(None, running(), health=gone, held="not moved: paused by Camera door"), NOW)
+    said = {c.type: c.message for c in plan.status.conditions}
+    assert said["Ready"] == "gone; not moved: paused by Camera door"
 
 
 def test_a_pod_that_the_kubelet_refuses_twice_is_tried_again_in_ten_seconds() -> None:

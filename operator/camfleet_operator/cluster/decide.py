@@ -50,6 +50,8 @@ _UNGRACEFUL_SECONDS = 1
 """Grace of a pod whose worker does not answer anyhow."""
 LOST_SECONDS = 60.0
 """A pod that is not gone for so long after its grace time is not waited for."""
+SILENCE_SECONDS = 2.0
+"""So often it is looked whether a pod that should end is on a node that has fallen silent."""
 UNSEEN_SECONDS = 15.0
 """For so long a new pod about which the scheduler has said nothing is not worth a status write of its own."""
 BUSY_SECONDS = 120.0
@@ -246,7 +248,11 @@ def plan_camera(
         last_reassignment=_last_reassignment(camera.status, moved, current),
     )
     hold = _hold(current, start, BUSY_SECONDS if observed.scheduler_busy else UNSEEN_SECONDS, now)
-    overdue = [pod.gone_by + LOST_SECONDS - now for pod in pods if pod.deleting]
+    overdue = [
+        min(pod.gone_by + LOST_SECONDS - now, SILENCE_SECONDS if pod.node else LOST_SECONDS)
+        for pod in pods
+        if pod.deleting and desired is not None
+    ]
     requeue = [
         plan.requeue_after,
         choice.look_again if choice is not None else None,

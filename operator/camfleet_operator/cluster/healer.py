@@ -217,6 +217,7 @@ class Healer:
             last=_moved(status.last_reassignment),
             request=entry.move_request,
             ready_since=_ready_since(status),
+            created_at=pod.created_at if pod is not None else self._wall(),
             placement=pod.placement if pod is not None else "",
         )
 

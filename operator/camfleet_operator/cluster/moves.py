@@ -108,6 +108,7 @@ class MoveFacts:
         last: Its last move.
         request: What its annotation asks for; empty if nothing.
         ready_since: Since when its status says that it is Ready; Unix seconds, 0 if it does not.
+        created_at: When that pod was made; Unix seconds.
         placement: Why its pod is where it is, as far as we had a wish.
     """
 
@@ -121,6 +122,7 @@ class MoveFacts:
     last: Moved | None = None
     request: str = ""
     ready_since: float = 0.0
+    created_at: float = 0.0
     placement: str = ""
 
 
@@ -343,9 +345,11 @@ class Mover:
             state = self._cameras.get(camera.key)
             if state is None:
                 state = self._cameras[camera.key] = _Camera(seen_at=now)
+                # Its worker had this time to start, though we have only just begun to look.
+                state.pod_uid, state.seen_at = camera.pod_uid, now - max(0.0, wall - camera.created_at)
                 if camera.ready_since:
                     state.healthy_since = now - max(0.0, wall - camera.ready_since)
-                    state.connected, state.pod_uid = True, camera.pod_uid
+                    state.connected = True
             if state.pod_uid != camera.pod_uid:
                 state.pod_uid, state.seen_at, state.connected = camera.pod_uid, now, False
                 if state.order is not None and state.order.pod_uid != camera.pod_uid:
