@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-down images test lint format bench bench-scale crds chart lock clean
+.PHONY: help demo cluster cluster-down images test lint format bench bench-scale crds chart docs lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +60,12 @@ bench-scale: $(READY) ## Thousands of Cameras on a control plane of processes; S
 crds: $(READY) ## Write the CRDs and docs/reference.md anew from the models
 	@$(BIN)/python -m crds.generate
 
-chart: $(READY) ## Bring the chart's copy of the CRDs and its table of values up to date
+chart: $(READY) ## Write the dashboards anew, and bring the chart's copies and its table of values up to date
+	@$(BIN)/python -m monitoring.generate
 	@$(BIN)/python charts/refresh.py
+
+docs: $(READY) ## Write the tables of docs/metrics.md anew from the programs' metrics
+	@$(BIN)/python -m monitoring.metrics_page
 
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 # What an image installs is a part of requirements.lock: same versions, only its program's packages.

@@ -220,7 +220,7 @@ FAMILIES = (
     Family(
         "source_errors_total",
         "counter",
-        "Errors of the source, by the operator's reasons in snake_case.",
+        "Errors of the source, by reason.",
         _by_label("reason", lambda s: _bounded(s.source.errors, MAX_ERROR_REASONS)),
         ("reason",),
     ),

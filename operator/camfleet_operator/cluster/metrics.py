@@ -33,39 +33,62 @@ class OperatorMetrics:
         self.registry = CollectorRegistry()
         to = self.registry
         self._reconciles = Counter(
-            f"{_PREFIX}reconciles", "Reconciles by how they ended.", labelnames=["result"], registry=to
+            f"{_PREFIX}reconciles",
+            "Cameras looked at and brought in line, by how that ended.",
+            labelnames=["result"],
+            registry=to,
         )
         self._reconcile_seconds = Histogram(
-            f"{_PREFIX}reconcile_seconds", "Duration of one reconcile.", buckets=_BUCKETS, registry=to
+            f"{_PREFIX}reconcile_seconds",
+            "How long one of these took, the API server's answers included.",
+            buckets=_BUCKETS,
+            registry=to,
         )
         self._queue_depth = Gauge(f"{_PREFIX}queue_depth", "Cameras that wait to be reconciled.", registry=to)
         self._last_resync_timestamp = Gauge(
-            f"{_PREFIX}last_resync_timestamp_seconds", "When everything was listed last.", registry=to
+            f"{_PREFIX}last_resync_timestamp_seconds",
+            "When everything was listed last; its age should stay below ten minutes.",
+            registry=to,
         )
         self._api_writes = Counter(
-            f"{_PREFIX}api_writes", "Writes sent to the API server.", labelnames=["kind"], registry=to
+            f"{_PREFIX}api_writes",
+            "Writes sent to the API server; at rest only update_leases grows.",
+            labelnames=["kind"],
+            registry=to,
         )
         self._verdicts = Gauge(
-            f"{_PREFIX}verdicts", "Cameras by verdict.", labelnames=["verdict"], registry=to
+            f"{_PREFIX}verdicts",
+            "Cameras by verdict: Healthy, Unhealthy or Unknown.",
+            labelnames=["verdict"],
+            registry=to,
         )
         self._moves = Counter(
             f"{_PREFIX}moves", "Workers replaced for the sake of health.", labelnames=["reason"], registry=to
         )
         self._frozen = Gauge(
-            f"{_PREFIX}frozen", "1 where nothing is moved for the moment.", labelnames=["scope"], registry=to
+            f"{_PREFIX}frozen",
+            "1 where so much is bad at once that nothing is moved.",
+            labelnames=["scope"],
+            registry=to,
         )
         self._moves_held = Counter(
-            f"{_PREFIX}moves_held", "Moves that were due and not made.", labelnames=["cause"], registry=to
+            f"{_PREFIX}moves_held",
+            "Moves that were due and were not made, by what held them.",
+            labelnames=["cause"],
+            registry=to,
         )
         self._faults = Gauge(
             f"{_PREFIX}faults", "Cameras by whose fault it is.", labelnames=["fault"], registry=to
         )
         self._nodes = Gauge(
-            f"{_PREFIX}nodes", "Nodes with cameras, by state.", labelnames=["state"], registry=to
+            f"{_PREFIX}nodes",
+            "Nodes with cameras, by state: Healthy, Suspect, Faulty or Dead.",
+            labelnames=["state"],
+            registry=to,
         )
         self._signals_blind = Gauge(
             f"{_PREFIX}signals_blind",
-            "1 while nothing can be known of the cameras.",
+            "1 while nothing can be known of the cameras; absent otherwise.",
             labelnames=["reason"],
             registry=to,
         )
@@ -79,9 +102,11 @@ class OperatorMetrics:
             registry=to,
         )
         self._rollout_waiting = Gauge(
-            f"{_PREFIX}rollout_waiting", "Cameras whose change waits for others to be well.", registry=to
+            f"{_PREFIX}rollout_waiting",
+            "Cameras whose changed profile or defaults wait until others are well with them.",
+            registry=to,
         )
-        self._leader = Gauge(f"{_PREFIX}leader", "1 if this replica acts.", registry=to)
+        self._leader = Gauge(f"{_PREFIX}leader", "1 on the replica that acts, 0 on the others.", registry=to)
         for reason in MOVE_REASONS:
             self._moves.labels(reason)
         for cause in HELD_CAUSES:
