@@ -87,14 +87,18 @@ def test_a_label_that_prometheus_put_aside_is_ours() -> None:
     assert scrape.worker == {labels_of("n.door"): b"1"}
 
 
-def test_two_values_for_one_camera_contradict_each_other_and_one_twice_does_not() -> None:
+def test_of_two_values_for_one_camera_the_larger_counts_if_both_are_numbers() -> None:
+    """As `max by` does with replicas; here one job has put our label aside, and another has not."""
     server = Server()
     server.scraped("a:1")
-    for name, values in (("door", "10"), ("gate", "11")):
-        for value in values:
-            server.says(promql.WORKER_CONNECTED, "a:1", value, camera=name)
+    for camera, values in (("door", ("1", "0")), ("gate", ("9.5", "10")), ("yard", ("1", "NaN"))):
+        for value, aside in zip(values, ({}, {"namespace": "x", "exported_namespace": "n"}), strict=True):
+            server.says(promql.LAST_FRAME, "a:1", value, camera=camera, **aside)
+            server.says(promql.SOURCE_ERRORS, "a:1", value, camera=camera, reason="source_lost", **aside)
     [scrape] = server.sample().scrapes
-    assert scrape.contradictory == {labels_of("n.door")}
+    assert [scrape.frame[labels_of(f"n.{camera}")] for camera in ("door", "gate")] == [b"1", b"10"]
+    assert scrape.errors[labels_of("n.gate")] == {"source_lost": 10.0}
+    assert scrape.contradictory == {labels_of("n.yard")}
 
 
 def test_nothing_is_given_twice() -> None:
@@ -135,7 +139,7 @@ def test_stale_and_absent_gateways() -> None:
     found = server.look()
     assert isinstance(found, Nothing)
     assert found.reason == "SignalsStale"
-    assert "25 s ago" in found.message
+    assert "for 25 s" in found.message
     server.scraped("a:1", ago=25.0)
     assert isinstance(server.look(), Moment)
 

@@ -149,10 +149,9 @@ class Assembler:
         limit = STALE_INTERVALS * self._scrape
         lately = {instance for instance, stamp in stamps.items() if time - stamp <= limit}
         if not lately:
-            age = time - max(stamps.values())
             return Nothing(
                 "SignalsStale",
-                f"Prometheus scraped a gateway last {age:.0f} s ago, and should every {self._scrape:g} s",
+                f"Prometheus has scraped no gateway for {limit:g} s, and should every {self._scrape:g} s",
             )
         fresh = {name for name in lately if stamps[name] > self._given.get(name, float("-inf"))}
         if not fresh:
@@ -250,34 +249,47 @@ def stamps_of(freshness: Samples) -> dict[str, float]:
 
 
 def _fill(query: str, answer: Samples, values: Mapping[str, Values], scrapes: Mapping[str, Scrape]) -> None:
-    for labels, value in answer:
-        into = values.get(_label(query, labels, "instance"))
-        if into is None or not (camera := _camera(query, labels)):
-            continue
-        text = value.encode()
-        if into.setdefault(camera, text) != text:
-            scrapes[labels["instance"]].contradictory.add(camera)
+    try:
+        for labels, value in answer:
+            into = values.get(labels["instance"])
+            if into is None or not (camera := _camera(labels)):
+                continue
+            text = value.encode()
+            if (other := into.setdefault(camera, text)) != text:
+                # Scraped twice, with our labels and with them put aside: the larger one, as with replicas.
+                one, two = number(other), number(text)
+                if one is None or two is None:
+                    scrapes[labels["instance"]].contradictory.add(camera)
+                elif two > one:
+                    into[camera] = text
+    except KeyError as missing:
+        raise ResultError(_without(query, missing)) from None
 
 
 def _fill_errors(answer: Samples, scrapes: Mapping[str, Scrape]) -> None:
-    for labels, value in answer:
-        scrape = scrapes.get(_label(SOURCE_ERRORS, labels, "instance"))
-        camera = _camera(SOURCE_ERRORS, labels)
-        if scrape is None or not camera or (count := number(value.encode())) is None:
-            continue
-        scrape.errors.setdefault(camera, {})[_label(SOURCE_ERRORS, labels, "reason")] = count
+    try:
+        for labels, value in answer:
+            scrape, camera, reason = scrapes.get(labels["instance"]), _camera(labels), labels["reason"]
+            if scrape is not None and camera and (count := number(value.encode())) is not None:
+                errors = scrape.errors.setdefault(camera, {})
+                errors[reason] = max(count, errors.get(reason, count))
+    except KeyError as missing:
+        raise ResultError(_without(SOURCE_ERRORS, missing)) from None
 
 
-def _camera(query: str, labels: Mapping[str, str]) -> Labels:
+def _camera(labels: Mapping[str, str]) -> Labels:
     """The camera, as `scrape.labels_of` writes it; empty if no camera can have such a name."""
     # Prometheus puts our label aside where its own of that name is made to win.
-    namespace = labels.get("exported_namespace") or _label(query, labels, "namespace")
-    camera = _label(query, labels, "camera")
+    namespace, camera = labels.get("exported_namespace") or labels["namespace"], labels["camera"]
     return b"" if '"' in camera or '"' in namespace else f'namespace="{namespace}",camera="{camera}"'.encode()
 
 
 def _label(query: str, labels: Mapping[str, str], name: str) -> str:
     try:
         return labels[name]
-    except KeyError:
-        raise ResultError(f"what the query {query} gives has no label {name}") from None
+    except KeyError as missing:
+        raise ResultError(_without(query, missing)) from None
+
+
+def _without(query: str, missing: KeyError) -> str:
+    return f"what the query {query} gives has no label {missing.args[0]}"

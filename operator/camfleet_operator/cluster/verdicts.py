@@ -143,6 +143,7 @@ _MESSAGES = {
     "SourceUnsupported": "the worker cannot read this kind of source",
     "SourceError": "the source cannot be read; the worker's log says more",
 }
+_BLIND = "the operator gets no figures of any gateway, so nothing is known of this camera"
 _STREAMING = Health(Verdict.HEALTHY, True, True, None, True, "Streaming")
 _LABEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", re.ASCII)
 _AUTH_FAILED = "auth_failed"
@@ -158,7 +159,7 @@ def judge(reading: Reading, criteria: Criteria) -> Health:
     """Decide on one reading."""
     if reading.unknown or reading.worker is None:
         reason = reading.unknown or "InvalidMetrics"
-        return Health(Verdict.UNKNOWN, None, None, None, None, reason, _MESSAGES.get(reason, ""))
+        return Health(Verdict.UNKNOWN, None, None, None, None, reason, _MESSAGES.get(reason, _BLIND))
     if not reading.worker:
         return _bad("WorkerNotConnected", worker=False, source=None, age=None)
     age, source = reading.frame_age, reading.source
