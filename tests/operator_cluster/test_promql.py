@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from camfleet_operator.cluster import promql
 from camfleet_operator.cluster.promql import Assembled, Assembler, Moment, Nothing, ResultError
 from camfleet_operator.cluster.queries import QueriesError, read_queries
 from camfleet_operator.cluster.scrape import FAMILIES, labels_of
+from support.require import ROOT
 
 Sample = tuple[dict[str, str], str]
 Answers = dict[str, list[Sample]]
@@ -258,6 +260,12 @@ def test_the_default_queries_name_what_gateways_have() -> None:
     for family in FAMILIES:
         assert family in text
     assert "{" not in text
+
+
+def test_the_docs_name_the_default_queries() -> None:
+    text = (ROOT / "docs" / "prometheus.md").read_text()
+    block = text.partition("<!-- queries -->\n```yaml\n")[2].partition("```")[0]
+    assert yaml.safe_load(block) == promql.queries()
 
 
 def test_a_selector_and_a_query_of_ones_own() -> None:
