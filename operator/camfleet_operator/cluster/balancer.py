@@ -135,7 +135,8 @@ class Balancer:
             target=flight.target if flight is not None else "",
             leaving=flight.source if flight is not None else "",
         )
-        self._foresee(camera, constraints, placement, nodes, failed or {})
+        if states:
+            self._foresee(camera, constraints, placement, nodes, failed or {})
         return placement
 
     def proposal(self) -> ReliefProposal | None:
@@ -246,9 +247,8 @@ class Balancer:
 
     def _states(self) -> Mapping[str, NodeState]:
         """Loads with what will come; nothing if the last reading is too old."""
-        now = self._clock()
-        known = self._book.states(now)
-        return {name: state for name, state in self._foreseen.items() if name in known}
+        fresh = self._read_at is not None and self._clock() - self._read_at <= self._book.stale
+        return self._foreseen if fresh else {}
 
     def _look_ahead(
         self,

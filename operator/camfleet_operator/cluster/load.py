@@ -125,7 +125,8 @@ class LoadBook:
 
     def __init__(self, *, high: float = HIGH, low: float = LOW, interval: float = INTERVAL_SECONDS) -> None:
         self.high, self.low = high, low
-        self._stale = interval * STALE_INTERVALS
+        self.stale = interval * STALE_INTERVALS
+        """Seconds after which a reading is not worth anything any more."""
         self._series: dict[tuple[str, str], _Series] = {}
         self._marks: dict[tuple[str, Resource], _Mark] = {}
 
@@ -142,7 +143,7 @@ class LoadBook:
                 if value is None:
                     continue
                 series = self._series.setdefault((name, share), _Series())
-                if now - series.at > self._stale:
+                if now - series.at > self.stale:
                     series.values.clear()
                 series.put(now, value)
         self._forget(now)
@@ -155,7 +156,7 @@ class LoadBook:
         """What is known of each node at this time; nodes of which nothing is known are left out."""
         found: dict[str, dict[str, float]] = {}
         for (name, share), series in self._series.items():
-            if now - series.at <= self._stale:
+            if now - series.at <= self.stale:
                 found.setdefault(name, {})[share] = median(series.values)
         return {
             name: NodeState(
@@ -171,7 +172,7 @@ class LoadBook:
 
     def _forget(self, now: float) -> None:
         for key, series in list(self._series.items()):
-            if now - series.at > self._stale:
+            if now - series.at > self.stale:
                 del self._series[key]
         for name, resource in list(self._marks):
             if not any((name, share) in self._series for share in _PARTS[resource]):

@@ -32,8 +32,10 @@ CONTRADICTION = 0.25
 _BY = f"by ({', '.join(NODE_LABELS)})"
 _TEMPLATES: Mapping[str, str] = {
     NODE_CPU: (
+        # Idle time against all time, not against the clock: a rate is too low while its series is young,
+        # and a node that has just come would seem busy.
         f'(1 - sum {_BY} (rate(node_cpu_seconds_total{{mode=~"idle|iowait"%s}}[3m])) '
-        f'/ count {_BY} (node_cpu_seconds_total{{mode="idle"%s}})) '
+        f"/ sum {_BY} (rate(node_cpu_seconds_total{{%s}}[3m]))) "
         f'or sum {_BY} (rate(container_cpu_usage_seconds_total{{id="/"%s}}[3m])) '
         f"/ sum {_BY} (machine_cpu_cores{{%s}})"
     ),
