@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.events import EventRecorder
@@ -23,17 +24,18 @@ from camfleet_operator.cluster.moves import (
     Mover,
     Order,
     Policy,
+    Reason,
     Relief,
     faults_of,
     report_of,
 )
-from camfleet_operator.cluster.nodes import NodeSeen
-from camfleet_operator.cluster.placement import ANYWHERE, Placement, list_nodes
+from camfleet_operator.cluster.placement import Placement
 from camfleet_operator.cluster.pods import PodSeen
+from camfleet_operator.cluster.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.signals import Blind
 from camfleet_operator.cluster.store import CameraEntry, Store
-from camfleet_operator.cluster.verdicts import Evidence
+from camfleet_operator.cluster.verdicts import Evidence, Verdict
 from camfleet_protocol.camera import CameraStatus, ConditionStatus, Reassignment
 
 logger = logging.getLogger(__name__)
@@ -56,14 +58,29 @@ class Hearing(Protocol):
 class NodeView(Protocol):
     """What is known of nodes; `nodes.Nodes` has it."""
 
-    def all(self) -> Mapping[str, NodeSeen]:
-        """Every node, by name."""
-
-    def facts(self, placed: Any = ()) -> dict[str, NodeFacts]:
+    def facts(self, placed: Iterable[str] = ()) -> dict[str, NodeFacts]:
         """What faults are judged by."""
 
     def late(self, name: str) -> bool | None:
         """Whether a node's kubelet is late."""
+
+
+class Balance(Protocol):
+    """What follows from the load of nodes; `balancer.Balancer` has it."""
+
+    def placement_for(
+        self, camera: str, spec: Mapping[str, Any], *, failed: Mapping[str, str] | None = None
+    ) -> Placement:
+        """Where a new worker would rather run."""
+
+    def proposal(self) -> ReliefProposal | None:
+        """The move that would relieve a node."""
+
+    def moved(self, camera: str) -> None:
+        """A camera is being moved."""
+
+    def avoid(self, nodes: Collection[str]) -> None:
+        """Nodes that are at fault for the moment."""
 
 
 class Healer:
@@ -83,6 +100,7 @@ class Healer:
         store: Store,
         hearing: Hearing,
         nodes: NodeView,
+        balance: Balance,
         events: EventRecorder,
         metrics: OperatorMetrics,
         again: Callable[[str], None],
@@ -94,6 +112,7 @@ class Healer:
         self._store = store
         self._hearing = hearing
         self._nodes = nodes
+        self._balance = balance
         self._events = events
         self._metrics = metrics
         self._again = again
@@ -102,8 +121,6 @@ class Healer:
         self._clock = clock
         self._wall = wall
         self.mover = Mover(policy_of(settings), clock())
-        self.relief: Callable[[], Relief | None] = lambda: None
-        """Proposes a move that would relieve a loaded node."""
         self._frozen: frozenset[str] = frozenset()
         self._freeze_events = 0
         self._restless = asyncio.Event()
@@ -117,6 +134,7 @@ class Healer:
     def carried_out(self, camera_id: str, order: Order) -> None:
         """It has been."""
         self.mover.carried_out(camera_id, order)
+        self._balance.moved(camera_id)
         self._metrics.moved(order.reason.value)
         logger.info(
             "moved away from node %s, %s: %s",
@@ -136,14 +154,34 @@ class Healer:
         """Whether a node's kubelet does not answer."""
         return self._nodes.late(node) is True
 
-    def placement(self, camera_id: str, *, gpu_resource: str) -> Placement:
+    def placement(self, camera_id: str, spec: Mapping[str, Any]) -> Placement:
         """Where a new worker of a camera would rather run."""
-        known = self._nodes.all()
-        names = list(self.mover.avoid(camera_id, self._wall()))
-        if not names:
-            return ANYWHERE
-        hosts = tuple(known[name].hostname if name in known else name for name in names)
-        return Placement(avoid_failed=hosts, reason=f"avoids {list_nodes(names)} (failed lately)")
+        failed = dict.fromkeys(self.mover.avoid(camera_id, self._wall()), "failed lately")
+        return self._balance.placement_for(camera_id, spec, failed=failed)
+
+    def loads(self) -> list[CameraLoad]:
+        """Every camera with a worker, as the balance of load sees it."""
+        wall = self._wall()
+        found: list[CameraLoad] = []
+        for entry, pod in self._cameras():
+            if pod is None or not pod.node:
+                continue
+            facts = self._facts_of(entry, pod)
+            last = facts.last
+            found.append(
+                CameraLoad(
+                    key=entry.key,
+                    node=pod.node,
+                    constraints=pod.constraints,
+                    healthy=facts.evidence is not None and facts.evidence.health.verdict is Verdict.HEALTHY,
+                    movable=facts.automatic and not facts.paused,
+                    age=wall - pod.created_at,
+                    since_move=wall - last.at if last is not None else math.inf,
+                    from_node=last.from_node if last is not None else "",
+                    relieved=last is not None and last.reason == Reason.RELIEF.value,
+                )
+            )
+        return found
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,8 +213,9 @@ class Healer:
             nodes,
             blind=(blind.reason, f"nothing is known of any camera, {blind.message}") if blind else None,
             paused=self._paused(),
-            relief=self.relief(),
+            relief=self._relief(),
         )
+        self._balance.avoid(self.mover.avoided(wall).keys())
         found = self.mover.attribution
         self._metrics.attributed(faults_of(found.faults), report_of(found.nodes))
         self._tell_frozen()
@@ -190,16 +229,20 @@ class Healer:
         else:
             self._restless.clear()
 
+    def _relief(self) -> Relief | None:
+        proposal = self._balance.proposal()
+        return Relief(proposal.camera, proposal.message) if proposal is not None else None
+
     def facts(self) -> list[MoveFacts]:
         """Every camera that should have a worker, as it is now."""
-        found: list[MoveFacts] = []
+        return [self._facts_of(entry, pod) for entry, pod in self._cameras()]
+
+    def _cameras(self) -> Iterator[tuple[CameraEntry, PodSeen | None]]:
         for key in self._store.keys():
             entry = self._store.camera(key)
             if entry is None or entry.deleting or entry.camera is None or entry.camera.spec.suspend:
                 continue
-            pod = _newest(self._store.pods_of(entry.uid))
-            found.append(self._facts_of(entry, pod))
-        return found
+            yield entry, _newest(self._store.pods_of(entry.uid))
 
     def _facts_of(self, entry: CameraEntry, pod: PodSeen | None) -> MoveFacts:
         camera = entry.camera

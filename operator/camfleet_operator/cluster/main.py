@@ -20,8 +20,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from camfleet_operator.cluster import promql
+from camfleet_operator.cluster import node_load, promql
 from camfleet_operator.cluster.api import Api, ApiError
+from camfleet_operator.cluster.balancer import Balancer
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.explain import Explainer
@@ -132,7 +133,7 @@ class Operator:
         )
         self.events = EventRecorder(self.api, self.budget, leading=lambda: self.lease.is_leader)
         self.prometheus = prometheus_server(settings)
-        queries = read_queries(settings.queries_file, known=promql.NAMES)
+        queries = read_queries(settings.queries_file, known={*promql.NAMES, *node_load.NAMES})
         self._hears = bool(settings.gateway_metrics) or self.prometheus is not None
         self.signals = Signals(
             signal_source(settings, self.prometheus, queries),
@@ -141,11 +142,22 @@ class Operator:
             cameras=self.store.keys,
         )
         self.nodes = Nodes(self.api, stale=settings.node_lease_stale_seconds)
+        self.balancer = Balancer(
+            self.prometheus,
+            nodes=self.nodes.all,
+            cameras=lambda: self.healer.loads(),
+            queries=queries,
+            relief=settings.relief,
+            high=settings.load_high,
+            low=settings.load_low,
+            interval=settings.load_seconds,
+        )
         self.healer = Healer(
             settings=settings,
             store=self.store,
             hearing=self.signals,
             nodes=self.nodes,
+            balance=self.balancer,
             events=self.events,
             metrics=self.metrics,
             again=self.queue.add,
@@ -176,7 +188,7 @@ class Operator:
             mover=self.healer.mover,
             facts=self.healer.facts,
             general=self._general,
-            loads=dict,
+            loads=self.balancer.loads,
             needed=settings.unhealthy_readings,
             clock=time.monotonic,
             wall=time.time,
@@ -211,6 +223,7 @@ class Operator:
                 "lease": self.lease.run(),
                 **({"signals": self._watch_health()} if self._hears else {}),
                 "healer": self.healer.run(),
+                "balancer": self.balancer.run(),
                 **({"nodes": self.nodes.run()} if self._settings.watch_nodes else {}),
                 "events": self.events.run(),
                 "reconcile": self.queue.run(self._handle, concurrency=CONCURRENCY),
@@ -363,6 +376,7 @@ class Operator:
             "dryRun": self._settings.dry_run,
             "paused": bool(self._paused()),
             "nodesProblem": self.nodes.problem,
+            "balance": self.balancer.describe(),
         }
 
     def _queue_check(self) -> str | None:

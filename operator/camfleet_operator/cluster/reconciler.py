@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from camfleet_operator.cluster.decide import (
 from camfleet_operator.cluster.moves import Order
 from camfleet_operator.cluster.placement import Placement
 from camfleet_operator.cluster.pods import PodSeen, read_pod
-from camfleet_operator.cluster.podspec import GRACE_SECONDS, Variant, WorkerShape, build_pod, shape_worker
+from camfleet_operator.cluster.podspec import GRACE_SECONDS, WorkerShape, build_pod, shape_worker
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.store import CameraEntry, Kind, Store
@@ -84,8 +84,8 @@ class Moves(Protocol):
     def silent(self, node: str) -> bool:
         """Whether a node's kubelet does not answer, so that its pods will not be seen to end."""
 
-    def placement(self, camera_id: str, *, gpu_resource: str) -> Placement:
-        """Where a new worker would rather run; `gpu_resource` is empty for one that needs no GPU."""
+    def placement(self, camera_id: str, spec: Mapping[str, Any]) -> Placement:
+        """Where a new worker with this pod spec would rather run."""
 
 
 class Recorder(Protocol):
@@ -360,7 +360,6 @@ class Reconciler:
             await self._write_status(entry, plan.status)
         # From the same camera and profile as the plan's; there may be newer ones by now.
         shape = shape_worker(camera, record.profile, self._defaults, self._settings)
-        gpu_resource = shape.gpu_resource if start.variant is Variant.GPU else ""
         body = build_pod(
             camera,
             entry.uid,
@@ -368,7 +367,7 @@ class Reconciler:
             start.variant,
             attempt=start.attempt,
             settings=plan.settings,
-            placement=self._moves.placement(key, gpu_resource=gpu_resource),
+            placement=self._moves.placement(key, shape.specs[start.variant]),
         )
         try:
             async with self._writing(Priority.CREATE):
