@@ -50,6 +50,8 @@ CAMERA_CORES = 0.1
 CAMERA_GPU = 0.05
 PENDING_SECONDS = 120.0
 """A worker that was to be placed so long ago and is seen nowhere is not counted any more."""
+CARRY_OUT_SECONDS = 120.0
+"""A move so long after it was proposed is another one."""
 
 
 class Server(Protocol):
@@ -99,6 +101,8 @@ class Balancer:
         self._book = LoadBook(high=high, low=low, interval=interval)
         self._relief = Relief(high=high, low=low)
         self._proposal: ReliefProposal | None = None
+        self._proposed: dict[str, tuple[ReliefProposal, float]] = {}
+        """What was proposed for a camera last, and when: to carry it out takes a while."""
         self._cores: dict[str, float] = {}
         self._estimate = CAMERA_CORES
         self._pending: dict[str, tuple[str, float, bool]] = {}
@@ -126,6 +130,9 @@ class Balancer:
         constraints = read_constraints(spec, CONTAINER)
         nodes, flight = self._nodes(), self._relief.in_flight(camera)
         states = self._states()
+        failed = dict(failed or {})
+        if flight is not None and flight.source in states:
+            failed.pop(flight.source, None)  # it did not fail, it is loaded
         placement = preferences(
             nodes,
             states,
@@ -136,7 +143,7 @@ class Balancer:
             leaving=flight.source if flight is not None else "",
         )
         if states:
-            self._foresee(camera, constraints, placement, nodes, failed or {})
+            self._foresee(camera, constraints, placement, nodes, failed)
         return placement
 
     def proposal(self) -> ReliefProposal | None:
@@ -145,8 +152,8 @@ class Balancer:
 
     def moved(self, camera: str) -> None:
         """A camera is being moved, for whatever reason; the proposal is taken up if it is about that one."""
-        proposal = self._proposal
-        if proposal is not None and proposal.camera == camera:
+        proposal, at = self._proposed.pop(camera, (None, 0.0))
+        if proposal is not None and self._clock() - at <= CARRY_OUT_SECONDS:
             self._relief.moved(self._clock(), proposal)
             self._proposal = None
 
@@ -225,11 +232,16 @@ class Balancer:
             for camera in self._cameras()
         ]
         extra = self._look_ahead(now, states, cameras, nodes)
-        self._proposal = None
+        before, self._proposal = self._proposal, None
         if self._relieves and fresh:
-            self._proposal = self._relief.relieve(
-                now, nodes, states, cameras, extra=extra, avoid=self._failed
-            )
+            found = self._relief.relieve(now, nodes, states, cameras, extra=extra, avoid=self._failed)
+            if found is not None:
+                # While it is the same move, it says the same: loads change a little all the time.
+                self._proposal = before if before is not None and before.same_as(found) else found
+                self._proposed = {
+                    key: made for key, made in self._proposed.items() if now - made[1] <= CARRY_OUT_SECONDS
+                }
+                self._proposed[found.camera] = (self._proposal, now)
 
     async def _ask(self, server: Server, name: str) -> Vector | None:
         try:

@@ -95,7 +95,7 @@ class Relief:
         """
         by_key = {camera.key: camera for camera in cameras}
         self._follow(now, states, by_key)
-        travelling = [camera.key for camera in by_key.values() if self._travels(camera)]
+        travelling = self._travelling(by_key)
         sources = [
             (state.load.of(resource) or 0.0, name, resource)
             for name, state in states.items()
@@ -106,7 +106,7 @@ class Relief:
             self.why = "no node is loaded"
             return None
         if travelling:
-            self.why = f"{travelling[0]} is on its way"
+            self.why = f"{travelling} is on its way"
             return None
         reasons = []
         for _, name, resource in sorted(sources, key=lambda item: (-item[0], item[1], item[2])):
@@ -133,11 +133,18 @@ class Relief:
         flight = self._flight
         return flight.proposal if flight is not None and flight.proposal.camera == camera else None
 
-    def _travels(self, camera: CameraLoad) -> bool:
-        """Whether it was moved a moment ago; by its status, if another replica did it."""
-        if self.in_flight(camera.key) is not None:
-            return True
-        return camera.relieved and not camera.healthy and camera.since_move < FLIGHT_SECONDS
+    def _travelling(self, cameras: Mapping[str, CameraLoad]) -> str:
+        """A camera that was moved a moment ago, if only by what its status says; empty if there is none."""
+        if self._flight is not None:
+            return self._flight.proposal.camera
+        return min(
+            (
+                camera.key
+                for camera in cameras.values()
+                if camera.relieved and not camera.healthy and camera.since_move < FLIGHT_SECONDS
+            ),
+            default="",
+        )
 
     # ── What became of it ───────────────────────────────────────────────────────────────────────────
 
@@ -165,9 +172,11 @@ class Relief:
             return
         proposal, camera = flight.proposal, cameras.get(flight.proposal.camera)
         flying = now - flight.at
-        if camera is None or flying >= FLIGHT_SECONDS:
+        if flying >= FLIGHT_SECONDS:
             self._flight = None
-        elif camera.node and (camera.node != proposal.source or camera.age <= flying + _SKEW_SECONDS):
+        elif camera is None or not camera.node:
+            return  # its new pod has no node yet
+        elif camera.node != proposal.source or camera.age <= flying + _SKEW_SECONDS:
             if camera.node == proposal.source:  # and that is a new pod
                 self._flight = None
                 self._hold(now, proposal.source, f"{camera.key} was put back on it")

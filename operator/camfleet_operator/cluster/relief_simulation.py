@@ -77,6 +77,10 @@ class ReliefProposal:
     moves: int = 1
     message: str = ""
 
+    def same_as(self, other: ReliefProposal) -> bool:
+        """Whether both are of the same move."""
+        return (self.camera, self.source, self.target) == (other.camera, other.source, other.target)
+
 
 @dataclass(slots=True)
 class _World:
