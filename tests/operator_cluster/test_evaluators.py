@@ -45,7 +45,7 @@ def prometheus(boards: Boards) -> Iterator[PrometheusProcess]:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch, boards: Boards) -> None:
     """Scrapes come so fast here that one often comes in between; and pages begin well."""
-    monkeypatch.setattr(prometheus_source, "_TRIES", 50)
+    monkeypatch.setattr(prometheus_source, "SETTLE_SHARES", (0.0,) * 50)
     for board in boards:
         board.status, board.clock, board.cameras = 200, None, {}
 

@@ -361,21 +361,22 @@ class FakeFleet:
         server.answer = self._answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        query = str((await request.post())["query"])
+        form = await request.post()
+        query = str(form["query"])
         labels = {"instance": "g:1", "namespace": "n", "camera": "door"}
         if query.startswith("max by (instance) (timestamp("):
-            if "time" in await request.post() and self.moves:
-                self.moves -= 1
-                self.stamp += 1
             sample = ({"instance": "g:1"}, f"{self.stamp}")
         elif "camfleet_camera" not in query:
             sample = ({"instance": "g:1"}, "1" if "up" in query else f"{self.stamp}")
         elif "timestamp_seconds" in query:
             sample = (labels, f"{self.stamp - 1}")
         else:
+            if "worker_connected" in query and self.moves:
+                self.moves -= 1
+                self.stamp += 1
             sample = (labels, "0" if "frozen" in query else "1")
         found = [] if "errors" in query else [sample]
-        return web.json_response(vector(*found, time=self.stamp + 4))
+        return web.json_response(vector(*found, time=float(str(form.get("time", self.stamp + 4)))))
 
 
 async def test_a_scrape_is_given_once_and_never_mixed_with_another(server: FakePrometheus) -> None:
@@ -395,6 +396,8 @@ async def test_a_scrape_is_given_once_and_never_mixed_with_another(server: FakeP
         sample = await source.sample(60.0)
         assert sample is not None
         assert sample.scrapes[0].time == 1011.0
+        assert sample.at == 57.0
+        assert server.forms[-1]["time"] == "1013.0", "a second earlier than at first"
         fleet.stamp, fleet.moves = 1020.0, 10
         sample = await source.sample(70.0)
         assert sample is not None

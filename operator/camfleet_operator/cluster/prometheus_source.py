@@ -1,8 +1,8 @@
 """The gateways' figures as Prometheus has scraped them: the source of signals where there is a server to ask.
 
 It looks often whether something new has been scraped, which costs one small query, and asks for everything
-when that is so. Everything is evaluated at one moment; if a scrape comes in between, the whole is asked once
-more, so that never two scrapes of a gateway are mixed.
+when that is so. Everything is evaluated at one moment; if a scrape of that moment comes in between, the whole
+is asked again for a moment earlier, so that never two scrapes of a gateway are mixed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from camfleet_operator.cluster.promql import (
     FRESHNESS,
     Assembled,
     Assembler,
-    Moment,
     Nothing,
     ResultError,
     Samples,
@@ -27,7 +26,8 @@ from camfleet_operator.cluster.promql import (
 from camfleet_operator.cluster.signals import Sample, Trouble
 
 LOOKS_PER_SCRAPE = 4
-_TRIES = 2
+SETTLE_SHARES = (0.0, 0.1, 0.4)
+"""Of a scrape interval: how far back each try looks. What was scraped so long ago has been stored by now."""
 SERVER = "prometheus"
 """The name of the server itself among the problems."""
 
@@ -55,6 +55,7 @@ class PrometheusSource:
         self._server = server
         self._queries = queries(overrides or {})
         self._assembler = Assembler(scrape)
+        self._scrape = scrape
         self._gateways = gateways
         self.interval = scrape / LOOKS_PER_SCRAPE
         """Seconds between two looks."""
@@ -80,7 +81,7 @@ class PrometheusSource:
             return _failed(now, Trouble(INVALID, str(error)))
         if isinstance(found, Nothing):
             return _failed(now, Trouble(found.reason, found.message)) if found.reason else None
-        moment, assembled = found
+        age, assembled = found
         problems = dict(assembled.problems)
         if (missing := await self._missing(len(assembled.scrapes))) is not None:
             problems["gateways"] = missing
@@ -89,7 +90,7 @@ class PrometheusSource:
             who, why = next(iter(problems.items()))
             trouble = Trouble("SignalsStale", f"no gateway's figures can be used; {who}: {why}")
         return Sample(
-            at=now - moment.age,
+            at=now - age,
             scrapes=assembled.scrapes,
             complete=assembled.complete and missing is None,
             problems=problems,
@@ -98,16 +99,22 @@ class PrometheusSource:
 
     # ── Private parts ───────────────────────────────────────────────────────────────────────────────
 
-    async def _sample(self, now: float) -> tuple[Moment, Assembled] | Nothing:
-        for _ in range(_TRIES):
-            vector = await self._server.query(self._queries[FRESHNESS])
+    async def _sample(self, now: float) -> tuple[float, Assembled] | Nothing:
+        """What there is, and how old the oldest of it was at `now`, or a little more."""
+        time: float | None = None
+        back = 0.0
+        for share in SETTLE_SHARES:
+            if time is not None:
+                time, back = time - share * self._scrape, back + share * self._scrape
+            vector = await self._server.query(self._queries[FRESHNESS], time)
             moment = self._assembler.look(now, vector.time, vector.samples)
             if isinstance(moment, Nothing):
                 return moment
-            answers = await self._ask(moment.time)
-            after = await self._server.query(self._queries[FRESHNESS], moment.time)
-            if stamps_of(after.samples) == moment.stamps:
-                return moment, self._assembler.assemble(now, moment, answers)
+            time = moment.time
+            answers = await self._ask(time)
+            after = stamps_of((await self._server.query(self._queries[FRESHNESS], time)).samples)
+            if all(after.get(name) == moment.stamps[name] for name in moment.fresh):
+                return moment.age + back, self._assembler.assemble(now, moment, answers)
         return Nothing("SignalsStale", "Prometheus scrapes the gateways faster than it answers")
 
     async def _ask(self, time: float) -> dict[str, Samples]:

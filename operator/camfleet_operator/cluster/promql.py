@@ -45,7 +45,7 @@ _TEMPLATES: Mapping[str, str] = {
     LAST_FRAME: f"{_CAMERA}) (camfleet_camera_last_frame_timestamp_seconds{{%s}})",
     LAST_INFERENCE: f"{_CAMERA}) (camfleet_camera_last_inference_timestamp_seconds{{%s}})",
     SOURCE_ERRORS: f"{_CAMERA}, reason) (camfleet_camera_source_errors_total{{%s}})",
-    PICTURE_FROZEN: f"{_CAMERA}) (camfleet_camera_picture_frozen{{%s}})",
+    PICTURE_FROZEN: f"{_CAMERA}) (camfleet_camera_picture_frozen{{%s}}) != 0",
 }
 NAMES = (*_TEMPLATES, SELECTOR)
 """What can be set in the file with queries."""
