@@ -1,4 +1,4 @@
-"""Bring the chart's derived files up to date: the copy of the CRDs, and the README's table of values.
+"""Bring the chart's derived files up to date: copies of CRDs, dashboards and rules, and the table of values.
 
 `make chart` runs it; tests/chart checks that nothing is left to do. With `--check` it changes nothing.
 """
@@ -16,16 +16,23 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "camfleet"
+COPIES = {
+    "crds": "crds/*.yaml",
+    "dashboards": "monitoring/dashboards/*.json",
+    "rules": "monitoring/rules/*.yaml",
+}
+"""Folder below the chart's `files`, and what is copied there: Helm packs nothing from outside of a chart."""
 BEGIN, END = "<!-- values: written by make chart -->", "<!-- /values -->"
 
 
 def stale() -> dict[Path, str | None]:
     """What is not up to date: the text that a file should have, or None if it should not be there."""
     wanted: dict[Path, str | None] = {
-        CHART / "files" / "crds" / source.name: source.read_text()
-        for source in (ROOT / "crds").glob("*.yaml")
+        CHART / "files" / folder / source.name: source.read_text()
+        for folder, pattern in COPIES.items()
+        for source in ROOT.glob(pattern)
     }
-    wanted |= {copy: None for copy in (CHART / "files" / "crds").glob("*.yaml") if copy not in wanted}
+    wanted |= {copy: None for copy in (CHART / "files").rglob("*") if copy.is_file() and copy not in wanted}
     readme = CHART / "README.md"
     head, _, rest = readme.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]

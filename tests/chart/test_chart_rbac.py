@@ -47,6 +47,8 @@ OPERATOR = {
     *rights("", "pods", "get list watch create delete"),
     *rights("", "events", "create patch"),
 }
+OPERATOR_NODES = rights("", "nodes", "list")
+"""Of the whole cluster, always: nodes have no namespace. Their Leases have: see the test of nodes."""
 OPERATOR_LEASES = rights("coordination.k8s.io", "leases", "create")
 """In the release's namespace. Reading and writing one is bound to its name: see the test of the Lease."""
 GATEWAY = rights("camfleet.io", "cameras", "get list watch create patch delete")
@@ -110,11 +112,9 @@ def test_operator_of_the_whole_cluster(cluster: ControlPlane, clusterwide: Insta
     for namespace, expected in (
         (clusterwide.cameras, OPERATOR),
         (clusterwide.namespace, OPERATOR | OPERATOR_LEASES),
+        ("", OPERATOR),  # for watching all namespaces at once
     ):
-        assert granted(cluster, clusterwide, "camfleet-operator", namespace) == expected
-    assert granted(cluster, clusterwide, "camfleet-operator", "") == OPERATOR, (
-        "for watching all namespaces at once"
-    )
+        assert granted(cluster, clusterwide, "camfleet-operator", namespace) == expected | OPERATOR_NODES
 
 
 def test_gateway_of_the_whole_cluster(cluster: ControlPlane, clusterwide: Install) -> None:
@@ -123,10 +123,13 @@ def test_gateway_of_the_whole_cluster(cluster: ControlPlane, clusterwide: Instal
 
 
 def test_operator_of_some_namespaces(cluster: ControlPlane, namespaced: Install) -> None:
-    assert granted(cluster, namespaced, "camfleet-operator", namespaced.cameras) == OPERATOR
-    assert granted(cluster, namespaced, "camfleet-operator", namespaced.namespace) == OPERATOR_LEASES
-    for namespace in (namespaced.elsewhere, ""):
-        assert granted(cluster, namespaced, "camfleet-operator", namespace) == set()
+    for namespace, expected in (
+        (namespaced.cameras, OPERATOR),
+        (namespaced.namespace, OPERATOR_LEASES),
+        (namespaced.elsewhere, set()),
+        ("", set()),
+    ):
+        assert granted(cluster, namespaced, "camfleet-operator", namespace) == expected | OPERATOR_NODES
 
 
 def test_gateway_of_some_namespaces(cluster: ControlPlane, namespaced: Install) -> None:
@@ -155,6 +158,25 @@ def test_the_lease_is_one_by_name(cluster: ControlPlane, clusterwide: Install) -
     )
 
 
+def test_nodes_and_their_leases_are_listed_and_nothing_else(
+    cluster: ControlPlane, clusterwide: Install, namespaced: Install, helm: Helm
+) -> None:
+    """How old a node's Lease is says more, and earlier, than its conditions."""
+    for install in (clusterwide, namespaced):
+
+        def verbs(resource: Right, namespace: str, install: Install = install) -> set[str]:
+            account = f"system:serviceaccount:{install.namespace}:camfleet-operator"
+            return {v for v in VERBS if allowed(cluster, account, (*resource[:2], v), namespace)}
+
+        leases = ("coordination.k8s.io", "leases", "")
+        assert verbs(leases, "kube-node-lease") == {"list"}
+        assert verbs(leases, "kube-system") == set()
+        assert verbs(("", "nodes/status", ""), "") == verbs(("", "nodes/proxy", ""), "") == set()
+    off = helm.template(values={"rbac.nodes": False})
+    assert not [o for o in off if o["metadata"].get("namespace") == "kube-node-lease"]
+    assert not [rule for rule in rules_of(off, "operator") if "nodes" in rule["resources"]]
+
+
 # ── What people see of it ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -166,7 +188,11 @@ def test_the_lease_is_one_by_name(cluster: ControlPlane, clusterwide: Install) -
         ("camfleet-operator", "patch cameras.camfleet.io", "no"),
         ("camfleet-operator", "get secrets", "no"),
         ("camfleet-operator", "create pods --subresource=exec", "no"),
-        ("camfleet-operator", "list nodes", "no"),
+        ("camfleet-operator", "list nodes", "yes"),
+        ("camfleet-operator", "get nodes", "no"),
+        ("camfleet-operator", "patch nodes", "no"),
+        ("camfleet-operator", "get pods --subresource=log", "no"),
+        ("camfleet-operator", "get pods --subresource=proxy", "no"),
         ("camfleet-operator", "create deployments.apps", "no"),
         ("camfleet-gateway", "create tokenreviews.authentication.k8s.io", "yes"),
         ("camfleet-gateway", "delete cameras.camfleet.io", "yes"),

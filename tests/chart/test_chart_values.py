@@ -10,14 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
-from click.testing import CliRunner
-from helm_chart import CHART, VALUES_FILES, Helm, HelmError, Object, decode, find_object
+from helm_chart import (
+    CHART,
+    VALUES_FILES,
+    Helm,
+    HelmError,
+    Object,
+    container_of,
+    decode,
+    find_object,
+    parse,
+    pod_of,
+)
 from pydantic import ValidationError
 
-from camfleet.options import settings_command
 from camfleet_gateway.auth import TokensFile
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_operator.cluster.settings import OperatorSettings
@@ -223,7 +231,7 @@ def test_the_gateway_gets_hashes_and_not_the_token(helm: Helm) -> None:
 def test_given_hashes_are_the_tokens_and_renders_are_equal(helm: Helm) -> None:
     file = CHART / "ci" / "tokens-values.yaml"
     objects = helm.template("--values", file)
-    assert objects == helm.template("--values", file), "GitOps would apply it again and again"
+    assert objects == helm.template("--values", file, again=True), "GitOps would apply it again and again"
     secret = find_object(objects, "Secret", "camfleet-viewer-tokens")
     assert list(secret["data"]) == ["tokens.yaml"]
     tokens = TokensFile.model_validate(yaml.safe_load(decode(secret["data"]["tokens.yaml"]))).tokens
@@ -236,7 +244,8 @@ def test_names_fit_whatever_the_release_is_called(helm: Helm) -> None:
     objects = helm.template(values={"gateway.service.type": "NodePort"}, release="r" * 53)
     names = [(o["kind"], o["metadata"]["name"]) for o in objects]
     assert len(set(names)) == len(names)
-    assert all(len(name) <= 63 for kind, name in names if not kind.startswith("Cluster"))
+    # Names of roles may be longer, and have the release's namespace in them where others share theirs.
+    assert all(len(name) <= 63 for _, name in names if ":" not in name)
 
 
 def test_no_selector_of_the_chart_matches_worker_pods(helm: Helm) -> None:
@@ -346,40 +355,11 @@ def test_defaults_that_the_operator_refuses_are_refused_by_helm(helm: Helm, path
 # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pod_of(objects: list[Object], kind: str) -> Object:
-    (found,) = [
-        o
-        for o in objects
-        if o["kind"] == "Deployment" and o["metadata"]["labels"]["app.kubernetes.io/component"] == kind
-    ]
-    template: Object = found["spec"]["template"]
-    return template
-
-
-def container_of(objects: list[Object], kind: str) -> Object:
-    (container,) = pod_of(objects, kind)["spec"]["containers"]
-    return dict(container)
-
-
 def defaults_of(objects: list[Object]) -> Object:
-    (found,) = [o for o in objects if o["kind"] == "ConfigMap"]
+    (found,) = [o for o in objects if o["kind"] == "ConfigMap" and "defaults.yaml" in o["data"]]
     return dict(yaml.safe_load(found["data"]["defaults.yaml"]))
 
 
 def resolved(spec: CameraProfileSpec) -> Settings:
     given = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return Settings.model_validate(merge({}, given))
-
-
-def parse(model: Any, arguments: list[str]) -> Any:
-    """What the program would make of its arguments."""
-    seen: list[Any] = []
-
-    def run(settings: Any) -> int:
-        seen.append(settings)
-        return 0
-
-    command: click.Command = settings_command("program", model, run)
-    result = CliRunner().invoke(command, arguments)
-    assert result.exit_code == 0, result.output
-    return seen[0]

@@ -33,7 +33,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .part }}
 {{- end }}
 
-{{/* Labels and annotations of an object: {root, part}; part is empty for what belongs to no program. */}}
+{{/* Labels and annotations of an object: {root, part, more}; part is empty for what belongs to no program. */}}
 {{- define "camfleet.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: {{ include "camfleet.name" .root }}
@@ -44,7 +44,7 @@ app.kubernetes.io/component: {{ . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: camfleet
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-{{- with .root.Values.commonLabels }}
+{{- with merge (dict) (.more | default dict) .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -69,9 +69,6 @@ labels:
 name: {{ .name }}
 labels:
   {{- include "camfleet.labels" . | nindent 2 }}
-  {{- with .more }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- include "camfleet.annotations" . }}
 {{- end }}
 
@@ -140,6 +137,105 @@ labels:
 {{- if $resources }}{{ $_ := set $spec "resources" $resources }}{{ end }}
 {{- with $worker.site }}{{ $_ := set $spec "site" . }}{{ end }}
 {{- toYaml $spec }}
+{{- end }}
+
+{{/* What the schema cannot say. */}}
+{{- define "camfleet.check" -}}
+{{- $prometheus := .Values.prometheus }}
+{{- $ways := list $prometheus.bearerTokenSecret.name $prometheus.serviceAccountToken $prometheus.basicAuthSecret.name }}
+{{- if gt (len (compact $ways)) 1 }}
+{{- fail "prometheus: set one of bearerTokenSecret, serviceAccountToken and basicAuthSecret" }}
+{{- end }}
+{{- if ne (empty $prometheus.basicAuthSecret.name) (empty $prometheus.basicAuthSecret.username) }}
+{{- fail "prometheus.basicAuthSecret: set name and username, or neither" }}
+{{- end }}
+{{- if and $prometheus.tls.ca.secret $prometheus.tls.ca.configMap }}
+{{- fail "prometheus.tls.ca: set either secret or configMap" }}
+{{- end }}
+{{- if ge (float64 .Values.health.loadLow) (float64 .Values.health.loadHigh) }}
+{{- fail "health: loadLow must be less than loadHigh" }}
+{{- end }}
+{{- if and .Values.monitoring.podMonitor.enabled .Values.monitoring.serviceMonitor.enabled }}
+{{- fail "monitoring: enable either podMonitor or serviceMonitor; with both everything would be scraped twice" }}
+{{- end }}
+{{- end }}
+
+{{/* Files for the operator's requests to Prometheus, as sources of a projected volume; see camfleet.prometheusArgs. */}}
+{{- define "camfleet.prometheusFiles" -}}
+{{- $sources := list }}
+{{- with .Values.prometheus }}
+{{- if .url }}
+{{- with .bearerTokenSecret }}
+{{- if .name }}
+{{- $sources = append $sources (dict "secret" (dict "name" .name "items" (list (dict "key" .key "path" "token")))) }}
+{{- end }}
+{{- end }}
+{{- with .basicAuthSecret }}
+{{- if .name }}
+{{- $sources = append $sources (dict "secret" (dict "name" .name "items" (list (dict "key" .passwordKey "path" "password")))) }}
+{{- end }}
+{{- end }}
+{{- with .tls.ca }}
+{{- $items := list (dict "key" .key "path" "ca.crt") }}
+{{- if .secret }}{{ $sources = append $sources (dict "secret" (dict "name" .secret "items" $items)) }}{{ end }}
+{{- if .configMap }}{{ $sources = append $sources (dict "configMap" (dict "name" .configMap "items" $items)) }}{{ end }}
+{{- end }}
+{{- with .tls.client }}
+{{- if .secret }}
+{{- $items := list (dict "key" .certKey "path" "tls.crt") (dict "key" .keyKey "path" "tls.key") }}
+{{- $sources = append $sources (dict "secret" (dict "name" .secret "items" $items)) }}
+{{- end }}
+{{- end }}
+{{- if .queries }}
+{{- $sources = append $sources (dict "configMap" (dict "name" (printf "%s-queries" (include "camfleet.fullname" $)))) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $sources | toJson }}
+{{- end }}
+
+{{/* The operator's arguments about Prometheus, as a list in YAML. */}}
+{{- define "camfleet.prometheusArgs" -}}
+{{- $folder := "/etc/camfleet-prometheus" -}}
+{{- with .Values.prometheus -}}
+- --scrape-seconds={{ .scrapeSeconds }}
+{{- if .url }}
+- {{ printf "--prometheus-url=%s" .url | quote }}
+- --prometheus-timeout-seconds={{ .timeoutSeconds }}
+{{- if .bearerTokenSecret.name }}
+- --prometheus-bearer-token-file={{ $folder }}/token
+{{- end }}
+{{- if .serviceAccountToken }}
+- --prometheus-bearer-token-file=/var/run/secrets/kubernetes.io/serviceaccount/token
+{{- end }}
+{{- if .basicAuthSecret.name }}
+- {{ printf "--prometheus-username=%s" .basicAuthSecret.username | quote }}
+- --prometheus-password-file={{ $folder }}/password
+{{- end }}
+{{- if or .tls.ca.secret .tls.ca.configMap }}
+- --prometheus-ca-file={{ $folder }}/ca.crt
+{{- end }}
+{{- if .tls.client.secret }}
+- --prometheus-cert-file={{ $folder }}/tls.crt
+- --prometheus-key-file={{ $folder }}/tls.key
+{{- end }}
+{{- if .tls.insecureSkipVerify }}
+- --prometheus-insecure
+{{- end }}
+{{- range $name, $value := .headers }}
+- {{ printf "--prometheus-header=%s: %s" $name $value | quote }}
+{{- end }}
+{{- if .queries }}
+- --queries-file={{ $folder }}/queries.yaml
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How often gateway and operator are scraped, as Prometheus writes it. */}}
+{{- define "camfleet.scrapeInterval" -}}
+{{- $seconds := float64 .Values.prometheus.scrapeSeconds }}
+{{- if eq (floor $seconds) $seconds }}{{ int64 $seconds }}s{{ else }}{{ mulf $seconds 1000 | int64 }}ms{{ end }}
 {{- end }}
 
 {{/* Of both Deployments' pods: {root, part, values}. */}}
