@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.operator_cluster.load_cluster import Node, cluster
@@ -24,11 +20,8 @@ from camfleet_operator.cluster.node_load import (
 )
 from camfleet_operator.cluster.prometheus import Prometheus
 from camfleet_operator.cluster.relief_simulation import CameraLoad
+from support.prometheus_history import STEP, History, cadvisor, dcgm, node_exporter, worker
 from support.prometheus_process import PrometheusProcess
-from support.require import need
-
-STEP, HISTORY = 15, 900
-"""Seconds between two scrapes, and since the first."""
 
 NODES = cluster(
     Node("plain", hostname="plain", addresses=("10.0.0.1", "plain.example")),
@@ -39,72 +32,10 @@ NODES = cluster(
 )
 
 
-class History:
-    """Series as OpenMetrics text: counters grow by `rate` per second, gauges stand still."""
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-        self._families: dict[str, list[str]] = {}
-
-    def counter(self, series: str, rate: float, since: int = HISTORY) -> None:
-        times = range(self.now - since, self.now + 1, STEP)
-        self._add(series, [f"{series} {1000 + rate * (at - times[0])} {at}" for at in times])
-
-    def gauge(self, series: str, value: float) -> None:
-        times = range(self.now - HISTORY, self.now + 1, STEP)
-        self._add(series, [f"{series} {value} {at}" for at in times])
-
-    def _add(self, series: str, lines: list[str]) -> None:
-        self._families.setdefault(series.partition("{")[0], []).extend(lines)
-
-    def text(self) -> str:
-        parts = []
-        for name, lines in self._families.items():
-            kind, family = ("counter", name.removesuffix("_total")) if "_total" in name else ("gauge", name)
-            parts += [f"# TYPE {family} {kind}", *lines]
-        return "\n".join([*parts, "# EOF", ""])
-
-
-def node_exporter(history: History, labels: str, busy: float, since: int = HISTORY) -> None:
-    """Two CPUs, a tenth of whose time is spent waiting for disks."""
-    for cpu in range(2):
-        for mode, share in {
-            "idle": 0.9 - busy,
-            "iowait": 0.1,
-            "user": busy * 0.7,
-            "system": busy * 0.3,
-        }.items():
-            series = f'node_cpu_seconds_total{{cpu="{cpu}",mode="{mode}",job="node-exporter",{labels}}}'
-            history.counter(series, share, since)
-
-
-def cadvisor(history: History, labels: str, cores: int, busy: float) -> None:
-    common = f'job="kubelet",metrics_path="/metrics/cadvisor",{labels}'
-    history.counter(f'container_cpu_usage_seconds_total{{id="/",cpu="total",{common}}}', busy * cores)
-    history.counter(
-        f'container_cpu_usage_seconds_total{{id="/kubepods/pod1/c1",cpu="total",pod="a",{common}}}', 0.1
-    )
-    history.gauge(f'machine_cpu_cores{{boot_id="b",machine_id="m",{common}}}', cores)
-
-
-def dcgm(history: History, labels: str, *used: tuple[float, float]) -> None:
-    """One GPU for each pair of a share of its time and one of its memory."""
-    for number, (share, memory) in enumerate(used):
-        common = f'gpu="{number}",UUID="GPU-{number}",modelName="T4",job="dcgm",pod="nvidia-dcgm-x",{labels}'
-        history.gauge(f"DCGM_FI_DEV_GPU_UTIL{{{common}}}", 100 * share)
-        history.gauge(f"DCGM_FI_DEV_FB_USED{{{common}}}", 16000 * memory)
-        history.gauge(f"DCGM_FI_DEV_FB_FREE{{{common}}}", 16000 * (1 - memory))
-
-
-def worker(history: History, labels: str, cores: float) -> None:
-    history.counter(f"camfleet_camera_worker_cpu_seconds_total{{{labels}}}", cores)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrometheusProcess]:
     """Prometheus with a quarter of an hour behind it."""
-    need(shutil.which("promtool"), "the program promtool")
-    history = History(int(time.time()) - 1)
+    history = History()
     # kube-prometheus-stack: the node's address is the instance.
     node_exporter(history, 'instance="10.0.0.1:9100",pod="node-exporter-1",cluster="east"', 0.25)
     # The community's Prometheus chart: the node's name is a label. cAdvisor is there as well.
@@ -120,17 +51,9 @@ def server() -> Iterator[PrometheusProcess]:
     worker(history, 'namespace="north",camera="hall",instance="10.2.0.1:8081"', 1.5)
     worker(history, 'namespace="camfleet",exported_namespace="north",camera="yard",instance="g:1"', 0.2)
     process = PrometheusProcess()
-    file, data = process.folder / "history.txt", process.folder / "data"
-    file.write_text(history.text())
-    backfill(file, data)
+    history.write(process.folder)
     with process:
         yield process
-
-
-def backfill(file: Path, data: Path) -> None:
-    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(file), str(data)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr + done.stdout
 
 
 async def asked(server: PrometheusProcess, name: str, **overrides: str) -> dict[str, float]:
