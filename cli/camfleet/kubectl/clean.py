@@ -13,7 +13,8 @@ from typing import Any
 
 from camfleet_protocol.redaction import MASK, redact
 
-_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>?;#\\]*)[?;#][^\s\"'<>\\]*")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,20}://)([^\s\"'<>\\]*)")
+_END = re.compile(r"[?;#]")
 _OWN = ("camfleet.io/", "kubernetes.io/", "deployment.kubernetes.io/")
 _OWN_VARIABLE = "CAMFLEET_"
 _SECRET_KEY = re.compile(
@@ -28,7 +29,15 @@ _DROPPED_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration", "cam
 
 def clean_text(text: str) -> str:
     """Text without credentials and without the queries of URLs."""
-    return redact(_QUERY.sub(rf"\1?{MASK}", text))
+    if "://" in text:
+        text = _URL.sub(_without_query, text)
+    return redact(text)
+
+
+def _without_query(url: re.Match[str]) -> str:
+    # In code, not in the pattern, so that a hostile text costs linear time.
+    end = _END.search(url[2])
+    return url[0] if end is None else f"{url[1]}{url[2][: end.start()]}?{MASK}"
 
 
 def clean(value: Any) -> Any:

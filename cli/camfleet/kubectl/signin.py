@@ -47,7 +47,7 @@ class SignIn:
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", 0), self)
-        threading.Thread(target=self._server.serve_forever, name="sign-in", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="sign-in", daemon=True).start()
         self._folder = tempfile.TemporaryDirectory(prefix="camfleet-watch-")  # mode 0700
         self.file.touch(mode=0o600)
         target = html.escape(f"http://127.0.0.1:{self.port}{self._name}")
