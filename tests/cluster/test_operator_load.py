@@ -75,10 +75,11 @@ def start(site: Site, name: str, wish: Placement = ANYWHERE, **selector: str) ->
 def test_a_loaded_node_is_avoided_though_it_has_fewer_workers(site: Site) -> None:
     hosts = {"kubernetes.io/hostname": FREE}
     assert {start(site, f"there-{number}", **hosts) for number in range(3)} == {FREE}
+    # A term that all nodes satisfy makes the others weigh less: the scheduler scales their sum.
+    avoiding = Placement(avoid_failed=("gone",), avoid_loaded=(BUSY,))
+    assert {start(site, f"avoids-{number}", avoiding) for number in range(3)} == {FREE}
     # Without a preference, workers are spread.
     assert start(site, "spread") == BUSY
-    avoiding = Placement(avoid_loaded=(BUSY,))
-    assert {start(site, f"avoids-{number}", avoiding) for number in range(3)} == {FREE}
     failed = Placement(avoid_failed=(FREE,), avoid_loaded=(BUSY,))
     assert start(site, "least-bad", failed) == BUSY
     assert start(site, "prefers", Placement(prefer=(BUSY,), avoid_failed=("gone",))) == BUSY
