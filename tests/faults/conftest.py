@@ -86,7 +86,8 @@ def start_site(
 
         def start(*arguments: str, **fields: Any) -> FaultSite:
             name = f"site-{uuid.uuid4().hex[:8]}"
-            made = FaultSite(plane, name, tmp_path / name, nodes, pace, arguments, direct=direct, **fields)
+            fields = {"pace": pace, "direct": direct, **fields}
+            made = FaultSite(plane, name, tmp_path / name, nodes, arguments=arguments, **fields)
             return stack.enter_context(made)
 
         yield start

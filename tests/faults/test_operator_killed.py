@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
 import pytest
 
-from support.fault_site import FaultSite, freeze
+from support.fault_site import FaultSite, Pace, freeze
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -19,9 +20,11 @@ SECONDS_PER_MOVE = 5.0
 
 
 def test_a_kill_in_the_middle_of_many_moves(
-    start_site: Callable[..., FaultSite], measured: Callable[..., None]
+    start_site: Callable[..., FaultSite], pace: Pace, measured: Callable[..., None]
 ) -> None:
-    site = start_site(f"--moves-per-second={1 / SECONDS_PER_MOVE}", "--moves-burst=1")
+    # With the kubelet's own pace of probes: sooner, it would restart the containers itself.
+    pace = replace(pace, probe_speed=1)
+    site = start_site(f"--moves-per-second={1 / SECONDS_PER_MOVE}", "--moves-burst=1", pace=pace)
     site.create_all(*CAMERAS)
     before = site.look()
     # One on each of four nodes, so that it is no node's fault; and less than the share that freezes all.

@@ -185,8 +185,7 @@ class FaultSite(Cameras):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self.print_logs()
+        self.print_logs()  # shown where the test has failed
         for node in self.nodes.names:
             if not self.nodes.alive(node):
                 self.runner.revive_node(node)
@@ -342,6 +341,7 @@ class FaultSite(Cameras):
         return ", ".join(str(item.get("reason")) for item in self.explain().get("frozen", ()))
 
     def print_logs(self) -> None:
+        print(json.dumps(self.explain(), indent=1)[:4000])
         print(self.operator.log()[-6000:])
         print(self.gateway.log[-2000:])
         for container in list(self.runner.containers.values())[-4:]:
