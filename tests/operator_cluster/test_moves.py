@@ -9,7 +9,8 @@ import pytest
 
 from camfleet_operator.cluster.budget import TokenBucket
 from camfleet_operator.cluster.faults import CameraFacts, Fault, NodeFacts, NodeState, attribute
-from camfleet_operator.cluster.moves import Act, Moved, MoveFacts, Mover, Order, Policy, Relief
+from camfleet_operator.cluster.moves import Mover
+from camfleet_operator.cluster.orders import Act, Moved, MoveFacts, Order, Policy, Relief
 from camfleet_operator.cluster.verdicts import Evidence, Health, Verdict
 
 WELL = Health(Verdict.HEALTHY, True, True, 0.1, True, "Streaming")

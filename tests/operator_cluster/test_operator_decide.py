@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera, status_differs
-from camfleet_operator.cluster.moves import Order, Reason
+from camfleet_operator.cluster.orders import Order, Reason
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, build_pod, shape_worker
 from camfleet_operator.cluster.scheduling import scheduling_reason

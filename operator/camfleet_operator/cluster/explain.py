@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.faults import Fault
-from camfleet_operator.cluster.moves import MoveFacts, Mover
+from camfleet_operator.cluster.moves import Mover
+from camfleet_operator.cluster.orders import MoveFacts
 from camfleet_operator.cluster.store import CameraEntry, Store
 from camfleet_operator.cluster.verdicts import Evidence, Health, Verdict
 

@@ -8,7 +8,7 @@ would tell is silent, and then nothing is done.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -155,3 +155,15 @@ def _report(
 
 def _is_gone(camera: CameraFacts) -> bool:
     return camera.evidence is not None and camera.evidence.health.worker_connected is False
+
+
+def count_nodes(nodes: Mapping[str, NodeReport]) -> dict[str, int]:
+    """Nodes by state, with every state named."""
+    found = Counter(report.state.value for report in nodes.values())
+    return {state.value: found[state.value] for state in NodeState}
+
+
+def count_faults(faults: Mapping[str, Fault]) -> dict[str, int]:
+    """Cameras by fault, with every fault named."""
+    found = Counter(fault.value for fault in faults.values())
+    return {fault.value: found[fault.value] for fault in Fault}

@@ -14,21 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.events import EventRecorder
-from camfleet_operator.cluster.faults import Fault, NodeFacts
+from camfleet_operator.cluster.faults import Fault, NodeFacts, count_faults, count_nodes
 from camfleet_operator.cluster.metrics import OperatorMetrics
-from camfleet_operator.cluster.moves import (
-    Act,
-    Decision,
-    Moved,
-    MoveFacts,
-    Mover,
-    Order,
-    Policy,
-    Reason,
-    Relief,
-    faults_of,
-    report_of,
-)
+from camfleet_operator.cluster.moves import Mover
+from camfleet_operator.cluster.orders import Act, Decision, Moved, MoveFacts, Order, Policy, Reason, Relief
 from camfleet_operator.cluster.placement import Placement
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.relief_simulation import CameraLoad, ReliefProposal
@@ -217,7 +206,7 @@ class Healer:
         )
         self._balance.avoid(self.mover.avoided(wall).keys())
         found = self.mover.attribution
-        self._metrics.attributed(faults_of(found.faults), report_of(found.nodes))
+        self._metrics.attributed(count_faults(found.faults), count_nodes(found.nodes))
         self._tell_frozen()
         for key, decision in outcome.changed.items():
             self._tell(key, decision)

@@ -15,10 +15,8 @@ from __future__ import annotations
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
-from camfleet_operator.backoff import RestartPolicy
 from camfleet_operator.cluster.breaker import FLEET, Breaker, Count, Frozen, zone_scope
 from camfleet_operator.cluster.budget import TokenBucket
 from camfleet_operator.cluster.faults import (
@@ -26,9 +24,19 @@ from camfleet_operator.cluster.faults import (
     CameraFacts,
     Fault,
     NodeFacts,
-    NodeReport,
     NodeState,
     attribute,
+)
+from camfleet_operator.cluster.orders import (
+    NOTHING,
+    Act,
+    Decision,
+    MoveFacts,
+    Order,
+    Outcome,
+    Policy,
+    Reason,
+    Relief,
 )
 from camfleet_operator.cluster.verdicts import Evidence, Verdict
 
@@ -41,135 +49,6 @@ STALE_ORDER_SECONDS = 60.0
 """An order that was not carried out in this time is given up: what it rested on is old."""
 _JITTER = 0.2
 _MAX_AVOIDED = 16
-
-
-class Reason(Enum):
-    """Why a worker is moved."""
-
-    NODE_LOST = "NodeLost"
-    NODE_FAULT = "NodeFault"
-    WORKER_FAULT = "WorkerFault"
-    RELIEF = "Relief"
-    REQUESTED = "Requested"
-
-
-class Act(Enum):
-    """What is decided about a camera."""
-
-    NONE = "None"
-    WAIT = "Wait"
-    MOVE = "Move"
-    WOULD_MOVE = "WouldMove"
-    HELD = "Held"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Bounds of what is moved; times in seconds.
-
-    Attributes:
-        readings: Bad readings in a row before a move.
-        bad_for: And for at least so long, for readings may come faster than usual.
-    """
-
-    dry_run: bool = False
-    readings: int = 3
-    bad_for: float = 16.0
-    cameras_per_second: float = 1.0
-    cameras_burst: int = 10
-    nodes_per_second: float = 0.1
-    freeze_share: float = 0.55
-    start_grace: float = 60.0
-    backoff: RestartPolicy = field(default_factory=RestartPolicy)
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A camera's last move, as its status tells; times in Unix seconds."""
-
-    at: float
-    reason: str
-    from_node: str
-    count: int
-    request: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MoveFacts:
-    """What decides about a camera beside its fault.
-
-    Attributes:
-        node: Node of its newest pod; empty before that is scheduled.
-        pod_uid: That pod; empty if there is none, or if it is going.
-        running: Whether the kubelet says that it runs.
-        evidence: The last reading of this pod.
-        automatic: Whether the user lets the operator move it.
-        paused: Whether somebody has paused that, with the name of what says so; empty if not.
-        last: Its last move.
-        request: What its annotation asks for; empty if nothing.
-        ready_since: Since when its status says that it is Ready; Unix seconds, 0 if it does not.
-        created_at: When that pod was made; Unix seconds.
-        placement: Why its pod is where it is, as far as we had a wish.
-    """
-
-    key: str
-    node: str
-    pod_uid: str
-    running: bool
-    evidence: Evidence | None
-    automatic: bool = True
-    paused: str = ""
-    last: Moved | None = None
-    request: str = ""
-    ready_since: float = 0.0
-    created_at: float = 0.0
-    placement: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Move this very pod's camera.
-
-    Attributes:
-        graceful: Whether its worker may be listening to a request to end.
-        count: Which move in a row it is.
-    """
-
-    key: str
-    pod_uid: str
-    reason: Reason
-    message: str
-    from_node: str
-    count: int
-    at: float
-    request: str = ""
-    graceful: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is decided, and why; `message` stays the same while nothing changes.
-
-    Attributes:
-        cause: Of a move that is held: DryRun, Paused, Never, Frozen, Budget or Backoff; else the fault.
-        not_before: Unix seconds before which nothing will follow; 0 if that is not known.
-    """
-
-    act: Act = Act.NONE
-    cause: str = ""
-    message: str = ""
-    not_before: float = 0.0
-
-
-NOTHING = Decision()
-
-
-@dataclass(frozen=True, slots=True)
-class Relief:
-    """A move that would relieve a loaded node, and why."""
-
-    key: str
-    message: str
 
 
 @dataclass(slots=True)
@@ -200,19 +79,6 @@ class _Node:
     """Unix seconds."""
     paid: bool = False
     """Whether the present incident has had its token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one tick has brought.
-
-    Attributes:
-        orders: New orders.
-        changed: Cameras whose decision is another than before.
-    """
-
-    orders: Sequence[Order]
-    changed: Mapping[str, Decision]
 
 
 class Mover:
@@ -357,7 +223,7 @@ class Mover:
             if not camera.running and not state.connected:
                 state.seen_at = now
             if state.order is not None and now - state.ordered_at > STALE_ORDER_SECONDS:
-                state.order = None
+                state.count, state.order = max(0, state.order.count - 1), None
             if camera.last is not None and camera.last.at > state.moved_at:
                 state.count, state.moved_at = camera.last.count, camera.last.at
                 state.left, state.left_until = camera.last.from_node, camera.last.at + AVOID_SECONDS
@@ -587,15 +453,3 @@ def _explain_quiet(fault: Fault, evidence: Evidence | None) -> Decision:
 def _jittered(pause: float, key: str, count: int) -> float:
     """Up to a fifth longer, the same each time it is asked."""
     return pause * (1 + _JITTER * (zlib.crc32(f"{key}/{count}".encode()) % 1000) / 1000)
-
-
-def report_of(nodes: Mapping[str, NodeReport]) -> dict[str, int]:
-    """Nodes by state, with every state named."""
-    found = Counter(report.state.value for report in nodes.values())
-    return {state.value: found[state.value] for state in NodeState}
-
-
-def faults_of(faults: Mapping[str, Fault]) -> dict[str, int]:
-    """Cameras by fault, with every fault named."""
-    found = Counter(fault.value for fault in faults.values())
-    return {fault.value: found[fault.value] for fault in Fault}

@@ -27,7 +27,7 @@ from camfleet_operator.cluster.decide import (
     plan_camera,
     status_differs,
 )
-from camfleet_operator.cluster.moves import Order
+from camfleet_operator.cluster.orders import Order
 from camfleet_operator.cluster.placement import Placement
 from camfleet_operator.cluster.pods import PodSeen, read_pod
 from camfleet_operator.cluster.podspec import GRACE_SECONDS, WorkerShape, build_pod, shape_worker
