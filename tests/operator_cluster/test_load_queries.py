@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from tests.operator_cluster.load_cluster import Node, cluster
 
 from camfleet_operator.cluster.balancer import Balancer
@@ -22,6 +23,7 @@ from camfleet_operator.cluster.prometheus import Prometheus
 from camfleet_operator.cluster.relief_simulation import CameraLoad
 from support.prometheus_history import STEP, History, cadvisor, dcgm, node_exporter, worker
 from support.prometheus_process import PrometheusProcess
+from support.require import ROOT
 
 NODES = cluster(
     Node("plain", hostname="plain", addresses=("10.0.0.1", "plain.example")),
@@ -119,3 +121,9 @@ async def test_a_reading_of_the_whole_fleet(server: PrometheusProcess) -> None:
     placement = balancer.placement_for("north.new", {"containers": []})
     assert placement.avoid_loaded == ("bare",)
     assert placement.reason == "avoids bare (CPU 75 %); prefers young (CPU 10 %)"
+
+
+def test_the_docs_name_the_default_queries() -> None:
+    text = (ROOT / "docs" / "balancing.md").read_text()
+    block = text.partition("<!-- queries -->\n```yaml\n")[2].partition("```")[0]
+    assert yaml.safe_load(block) == load_queries()
