@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,28 +10,8 @@ import pytest
 from page_site import Pages, Site
 from playwright.sync_api import Browser, sync_playwright
 
+from support.chromium import FLAGS, chromium
 from support.require import need
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def chromium() -> str | None:
-    """The browser: `CAMFLEET_CHROMIUM`, or the one of the system."""
-    named = os.environ.get("CAMFLEET_CHROMIUM")
-    if named:
-        return named
-    return next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
-        None,
-    )
 
 
 @pytest.fixture(scope="module")
