@@ -109,7 +109,7 @@ class Balancer:
         """Workers that were to be created, where they are thought to go, since when, and whether on a GPU."""
         self._foreseen: dict[str, NodeState] = {}
         """Loads with what will come of the newest workers."""
-        self._foreseen_at = float("-inf")
+        self._measured: dict[str, NodeState] = {}
         self._possible: dict[Constraints, frozenset[str]] = {}
         self._failed: Collection[str] = ()
         self._problems: dict[str, str] = {}
@@ -141,6 +141,7 @@ class Balancer:
             possible=self._where(constraints, nodes),
             target=flight.target if flight is not None else "",
             leaving=flight.source if flight is not None else "",
+            shown=self._measured,
         )
         if states:
             self._foresee(camera, constraints, placement, nodes, failed)
@@ -298,6 +299,7 @@ class Balancer:
             for name, count in coming.items()
             if (node := nodes.get(name)) is not None and node.cpu_cores > 0
         }
+        self._measured = dict(states)
         self._foreseen = {
             name: _more(state, extra.get(name, 0.0), on_gpu[name] * CAMERA_GPU)
             for name, state in states.items()

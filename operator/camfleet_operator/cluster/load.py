@@ -217,6 +217,7 @@ def preferences(
     possible: Collection[str] | None = None,
     target: str = "",
     leaving: str = "",
+    shown: Mapping[str, NodeState] | None = None,
 ) -> Placement:
     """Say where one worker would rather run.
 
@@ -228,8 +229,9 @@ def preferences(
         possible: Names of the nodes where it may run at all; all, if None.
         target: A node that is preferred to all others: the worker is being moved there.
         leaving: The node that it is being moved off.
+        shown: Loads for people to read, as they were measured; `states`, if None.
     """
-    failed = failed or {}
+    failed, shown = failed or {}, shown or states
     loaded = {
         name: states[name].room_taken(gpu) or 0.0
         for name in nodes
@@ -251,12 +253,12 @@ def preferences(
     if avoided := [f"{name} ({how})" for name, how in failed.items() if name in nodes]:
         clauses.append(avoided)
     if worst_first:
-        clauses.append([f"{name} ({_words(states[name].load, gpu)})" for name in worst_first])
+        clauses.append([f"{name} ({_words(shown[name].load, gpu)})" for name in worst_first])
     reason = ""
     if clauses:
         reason = f"avoids {list_nodes([word for clause in clauses for word in clause])}"
     if best:
-        wish = list_nodes([f"{name} ({_words(states[name].load, gpu)})" for name in best])
+        wish = list_nodes([f"{name} ({_words(shown[name].load, gpu)})" for name in best])
         reason = f"{reason}; prefers {wish}" if reason else f"prefers {wish}"
     if not reason:
         return ANYWHERE

@@ -146,17 +146,33 @@ class Simulation:
         for step in range(1, MAX_STEPS + 1):
             made = self._step(source, resource, targets)
             if made is None:
-                if not targets:
-                    return "no other node is free"
-                return (
-                    f"moving {step - 1} of its cameras would not be enough"
-                    if first is not None
-                    else "no camera on it could be moved to a node with room"
-                )
+                if first is not None:
+                    return f"moving {step - 1} of its cameras would not be enough"
+                return self._obstacle(source, resource) if targets else "no other node is free"
             first = first or made
             if shares[source] < self._high:
                 return self._worded(replace(first, moves=step), before)
         return f"even {MAX_STEPS} moves would not be enough"
+
+    def _obstacle(self, source: str, resource: Resource) -> str:
+        """Why not even one camera can go."""
+        here = self._on.get(source, [])
+        if not here:
+            return "there is no camera on it"
+        reasons: Counter[str] = Counter()
+        for camera in here:
+            if not camera.movable:
+                reasons["may not be moved"] += 1
+            elif not camera.healthy:
+                reasons["not well"] += 1
+            elif camera.since_move < SETTLED_SECONDS:
+                reasons["moved lately"] += 1
+            elif not self._cost(camera, source, resource):
+                reasons["of unknown cost"] += 1
+            else:
+                reasons["without a node that has room"] += 1
+        parts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        return f"none of its cameras can go: {parts}"
 
     def _step(self, source: str, resource: Resource, targets: list[str]) -> ReliefProposal | None:
         """Make the best move: one that is enough and not more than that, or the one that helps most."""
