@@ -153,6 +153,12 @@ class PrometheusProcess:
         return self._process is not None and self._process.running
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Where its API is."""
         scheme = "https" if self._web_config and "tls_server_config" in self._web_config else "http"
