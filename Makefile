@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-down images test lint format bench bench-scale crds chart docs lock clean
+.PHONY: help demo cluster cluster-down images test faults lint format bench bench-scale bench-moves crds chart docs lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ TEST_PROCESSES ?= 3
 test: $(READY) ## All tests that this machine can run; CAMFLEET_REQUIRE=all makes skips failures
 	@$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) $(PYTEST_ARGS)
 
+faults: $(READY) ## The tests of tests/faults at full length (over an hour), with the times of docs/fault-matrix.md
+	@CAMFLEET_REQUIRE=all CAMFLEET_FAULTS=full $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
 lint: $(READY) ## ruff, mypy, import-linter, lock file
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -56,6 +59,9 @@ bench: $(READY) ## Benchmarks; results and machine go into bench/README.md by ha
 
 bench-scale: $(READY) ## Thousands of Cameras on a control plane of processes; SCALE_ARGS="--sizes 500 --naive"
 	@$(BIN)/python -m bench.scale $(SCALE_ARGS)
+
+bench-moves: $(READY) ## 5,000 Cameras judged, and twenty nodes lost at once; MOVES_ARGS="--cameras 500 --nodes 20 --lost 4"
+	@$(BIN)/python -m bench.scale.moves $(MOVES_ARGS)
 
 crds: $(READY) ## Write the CRDs and docs/reference.md anew from the models
 	@$(BIN)/python -m crds.generate

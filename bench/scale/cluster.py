@@ -46,11 +46,13 @@ class Cluster:
 
     @classmethod
     @asynccontextmanager
-    async def fresh(cls, folder: Path) -> AsyncIterator[Self]:
-        """Start one; everything is gone afterwards."""
+    async def fresh(
+        cls, folder: Path, nodes: Callable[[ControlPlane], None] | None = None
+    ) -> AsyncIterator[Self]:
+        """Start one; everything is gone afterwards. `nodes` makes the nodes, if not the usual ones."""
         plane = ControlPlane(folder, api_arguments=Trail.arguments(folder))
         with plane:
-            await asyncio.to_thread(_furnish, plane)
+            await asyncio.to_thread(_furnish, plane, nodes or _make_nodes)
             certificate = folder / "pki" / "apiserver.crt"
             config = json.loads(plane.kubeconfig.read_text())
             session = aiohttp.ClientSession(
@@ -195,13 +197,17 @@ def pod_of(made: dict[str, Any]) -> dict[str, Any]:
     return build_pod(camera, made["metadata"]["uid"], shape, Variant.CPU, attempt=1, settings=settings)
 
 
-def _furnish(plane: ControlPlane) -> None:
+def _furnish(plane: ControlPlane, nodes: Callable[[ControlPlane], None]) -> None:
     plane.start_controller_manager(RAISED_RATES)
     plane.start_scheduler(RAISED_RATES)
     plane.apply_crds()
     for namespace in NAMESPACES:
         plane.create_namespace(namespace)
         plane.post(_PATH.format(namespace, "cameraprofiles"), profile(namespace))
+    nodes(plane)
+
+
+def _make_nodes(plane: ControlPlane) -> None:
     plane.start_kwok(NODES)
     wait_until(lambda: _nodes_ready(plane) == NODES, "the nodes", process=plane.processes["kwok"])
 

@@ -15,6 +15,7 @@ from support.rtsp_server import RtspServer, rtsp_available
 pytestmark = [pytest.mark.cluster, pytest.mark.rtsp, pytest.mark.timeout(1200)]
 
 PROMISED_SECONDS = 25
+_ALERT = 'ALERTS{alertname="CamfleetCameraOffline", camera="door", alertstate="firing"}'
 
 
 async def test_a_source_that_goes_moves_nothing(
@@ -38,9 +39,15 @@ async def test_a_source_that_goes_moves_nothing(
         )
         measured("SourceConnected=False", time.time() - began)
         assert site.conditions("door")["Ready"][0] == "False"
+        alerted = 0.0
         while time.time() < began + pace.outage:
             await asyncio.sleep(1)
             assert site.look() == before, "nothing is moved"
+            if not alerted and site.prometheus.query(_ALERT):
+                alerted = time.time() - began
+        if pace is FULL:
+            measured("alert", alerted)
+            assert 60 <= alerted <= 90
         assert site.conditions("door")["SourceConnected"] == ("False", "SourceRefused")
         said = site.explain("door")
         assert (said["fault"], said["decision"]["action"]) == ("Source", "None")

@@ -27,11 +27,13 @@ from support.lying_prometheus import LyingPrometheus
 from support.operator_process import OperatorProcess
 from support.pod_runner import Container, PodRunner
 from support.prometheus_process import PrometheusProcess
+from support.require import ROOT
 
 Json = dict[str, Any]
 # So that many workers fit on a small machine: nobody looks at the pictures.
 PATTERN: Json = {"testPattern": {"width": 160, "height": 120, "fps": 5}}
 INFERENCE: Json = {"detectors": ["motion"], "fps": 2}
+RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yaml"))
 _LOOK_SECONDS = 0.25
 
 
@@ -162,7 +164,7 @@ class FaultSite(Cameras):
             stack.callback(self.gateway.kill)
             target = f"127.0.0.1:{self.gateway.internal_port}"
             self.prometheus = stack.enter_context(
-                PrometheusProcess([target], scrape_interval=f"{self.pace.scrape:g}s")
+                PrometheusProcess([target], scrape_interval=f"{self.pace.scrape:g}s", rule_files=RULES)
             )
             self.proxy = stack.enter_context(LyingPrometheus(self.prometheus.url))
             self.watcher = stack.enter_context(Watcher(f"{self.gateway.internal_url}/metrics"))
