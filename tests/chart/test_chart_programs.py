@@ -7,6 +7,7 @@ process with the environment and token of its pod. Needs the API level and helm.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ import httpx
 import pytest
 import yaml
 from helm_chart import CHART, Helm, Object, decode, find_object
+from monitoring.generate import documents
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import Process, free_port, wait_until
 
@@ -152,6 +154,11 @@ def test_rights_and_arguments_are_enough_and_none_is_idle(fleet: Fleet) -> None:
         keep(fleet.start_worker(running_pods(fleet, pods)[0]))
         wait_until(lambda: reason(fleet, "hello") == "Streaming", "the camera to stream", seconds=60)
 
+        pages = [httpx.get(f"http://127.0.0.1:{port}/metrics").text for port in (fleet.internal, probes)]
+        told = {re.split(r"[{ ]", line)[0] for page in pages for line in page.splitlines()}
+        shown = set(re.findall(r"\bcamfleet_\w+", " ".join(documents().values())))
+        assert shown - told <= NOT_TOLD_HERE, "a dashboard shows what neither program tells"
+
         # What needs another pod is told in an Event.
         fleet.cluster.patch(f"{CAMERAS}/hello", {"spec": {"source": {"testPattern": {"fps": 5}}}})
         events = "/api/v1/namespaces/default/events"
@@ -189,6 +196,18 @@ NOT_SEEN_HERE = {
     ("get", "pods"),  # only before a pod is deleted that an event may have shown wrongly
     ("get", "cameras"),
     ("get", "cameraprofiles"),  # a reader of objects is expected to read one as well
+}
+
+
+NOT_TOLD_HERE = {
+    "camfleet_camera_frames_dropped_total",  # these have a series once something happens
+    "camfleet_camera_source_errors_total",
+    "camfleet_camera_detections_total",
+    "camfleet_camera_suspended",
+    "camfleet_camera_worker_gpu_memory_bytes",
+    "camfleet_gateway_sessions_refused_total",
+    "camfleet_operator_frozen",
+    "camfleet_operator_signals_blind",
 }
 
 
