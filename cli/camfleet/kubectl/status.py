@@ -12,7 +12,7 @@ import click
 from camfleet.kubectl.assess import Assessment, assess, spread
 from camfleet.kubectl.cluster import Cluster
 from camfleet.kubectl.errors import FAILED
-from camfleet.kubectl.evidence import Answer, Tools, ask
+from camfleet.kubectl.evidence import Answer, Tools, ask, ask_installation
 from camfleet.kubectl.fleet import find_cameras, scope, scope_text
 from camfleet.kubectl.pauses import Pauses, find_pauses
 from camfleet.kubectl.target import Target, cluster_options, output_option
@@ -50,9 +50,10 @@ def command(
     found = find_cameras(cluster, target, cameras)
     installation, answer = ask(cluster, target, tools)
     explained = answer.document if answer else None
-    if explained is not None and cameras:
+    if explained is not None and installation is not None and cameras:
         # By name, for the list of all is cut off at 500.
-        single = [ask(cluster, target, tools, camera.key)[1] for camera in found if not camera.ready]
+        bad = [camera for camera in found if not camera.ready]
+        single = [ask_installation(cluster, installation, tools, camera.key) for camera in bad]
         explained = {**explained, "cameras": [one.document for one in single if one]}
     fleet = assess(found, explained, now)
     pauses = find_pauses(cluster, scope(cluster, target), found, installation)
@@ -120,6 +121,8 @@ def _warnings(document: Mapping[str, Any], now: datetime) -> Iterator[str]:
         )
     if document.get("dryRun"):
         yield "DRY RUN   moves are announced and not made"
+    if problem := document.get("nodesProblem"):
+        yield shorten(f"NODES     not seen: {problem}")
     for node in document.get("nodes") or ():
         if node.get("state") in ("Dead", "Faulty", "Suspect"):
             cameras = f"{node.get('bad', 0)} of {counted(int(node.get('cameras') or 0), 'camera')} bad"
