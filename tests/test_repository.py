@@ -12,6 +12,7 @@ import yaml
 from camfleet_operator.local.folder import CameraFolder
 from camfleet_protocol.camera import Camera, parse_object
 from camfleet_protocol.settings import Settings, effective_settings
+from support.parallel import UNITS, unit_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -108,3 +109,9 @@ def test_tests_that_files_name_exist() -> None:
     assert len(named) > 5
     # The example of this test's own is none.
     assert {name for name in named if not (ROOT / name).exists()} == {"tests/chart/test_x.py"}
+
+
+def test_what_is_said_of_tests_in_parallel_is_said_of_tests_that_exist() -> None:
+    starts = [start for unit in UNITS.values() for start in unit]
+    assert [start for start in starts if not [*ROOT.glob(f"{start.partition('::')[0]}*")]] == []
+    assert len({unit_of(f"{start}::test_x") for start in starts}) == len(UNITS)

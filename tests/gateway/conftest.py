@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,42 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from gateway_clients import FakeWorker
 from gateway_cluster import GATEWAY_RULES, Cluster, ClusterGateway
+from gateway_tokens import Tokens
 from tests.testbed.control_plane import ControlPlane
 
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from support.api_server import api_server
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
-
-ROLES = ("viewer", "operator", "admin", "worker")
-
-
-class Tokens:
-    """A tokens file with one token of each role."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.by_role = {role: "cft_" + secrets.token_urlsafe(32) for role in ROLES}
-        self.write(ROLES)
-
-    def write(self, roles: tuple[str, ...]) -> None:
-        """Let the file hold the tokens of these roles."""
-        entries = [
-            {
-                "name": f"the-{role}",
-                "role": role,
-                "sha256": hashlib.sha256(self.by_role[role].encode()).hexdigest(),
-            }
-            for role in roles
-        ]
-        self.path.write_text(yaml.safe_dump({"tokens": entries}))
-
-    def header(self, role: str | None) -> dict[str, str]:
-        """The Authorization header of a role, none for None."""
-        return {} if role is None else {"Authorization": f"Bearer {self.by_role[role]}"}
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from gateway_clients import FakeViewer, ws
+from gateway_tokens import Tokens
 from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -29,7 +30,6 @@ from camfleet_gateway.clock import Clock
 from camfleet_gateway.settings import GatewaySettings, is_loopback
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
-from conftest import Tokens
 from support.gateway_process import GatewayProcess, put_camera, test_pattern
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = 0, 1, 2, 3

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from gateway_clients import FakeViewer, FakeWorker, eventually
+from gateway_tokens import Tokens
 
 from camfleet_gateway.fencing import Verdict, judge, judge_by_hand
 from camfleet_protocol.camera import Camera, CameraStatus, WorkerStatus
 from camfleet_protocol.local import StateFolder, WorkerIdentity
-from conftest import Tokens
 from support.gateway_process import (
     GatewayProcess,
     put_camera,

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from gateway_clients import FakeViewer, FakeWorker, eventually
 from gateway_cluster import CAMERA_RULE, GATEWAY_RULES, Cluster, ClusterGateway, Json, camera_id
+from gateway_tokens import Tokens
 
 from camfleet_protocol.cluster import pod_name
-from conftest import Tokens
 from support.gateway_process import test_pattern
 
 pytestmark = pytest.mark.cluster

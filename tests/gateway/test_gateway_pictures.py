@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 from gateway_clients import FakeWorker, eventually, picture, ws
+from gateway_tokens import Tokens
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
-from conftest import Tokens
 from support.gateway_process import GatewayProcess, put_camera, remove_camera, test_pattern, worker_token
 
 

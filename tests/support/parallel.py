@@ -31,9 +31,10 @@ UNITS = {
     "kubectl": ("tests/cli/test_kubectl",),
     # Long files.
     "worker": ("tests/worker/test_worker_publish.py",),
+    "rtsp": ("tests/worker/test_worker_rtsp.py",),
     "fleet": ("tests/e2e/test_local_fleet.py",),
     # They measure how steady pictures come, and how soon somebody is back.
-    "alone": ("tests/e2e/test_local_pace.py",),
+    "alone": ("tests/e2e/test_local_pace.py", "tests/gateway/test_gateway_fanout.py::test_slow_viewers"),
 }
 """By name: beginnings of the node ids of what stays together. What takes longest starts first."""
 
