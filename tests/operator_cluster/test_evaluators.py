@@ -93,6 +93,12 @@ class World:
             reason = f"?{reason}"
         return reason, evidence.readings if evidence is not None else 0
 
+    def absent(self, name: str) -> bool:
+        """Whether those gateways that could be asked do not hold the worker."""
+        evidence = self.signals.evidence(f"n.{name}")
+        assert evidence is not None
+        return evidence.absent
+
     def unhealthy(self) -> int:
         return self.signals.counts()["Unhealthy"]
 
@@ -229,6 +235,11 @@ async def test_a_gateway_in_trouble_takes_only_its_own_cameras_along(
         await world.look()
         assert [world.said(name) for name in ("here", "there")] == [(WELL, 0), (WELL, 0)]
         assert world.said("nowhere") == ("WorkerNotConnected", 0), "it may be there by now"
+        assert {name: world.absent(name) for name in one.cameras} == {
+            "here": False,
+            "there": True,
+            "nowhere": True,
+        }
         assert list(world.signals.problems) == [two.instance]
     await world.look()
     assert world.said("here") == (WELL, 0)

@@ -184,7 +184,24 @@ async def test_silence_and_absence(server: FakePrometheus) -> None:
         server.answer = answer
         assert await failure(server.url, within=0.3) == ("PrometheusTimeout", "no answer within 0.3 s")
     assert (await failure("http://127.0.0.1:1"))[0] == "PrometheusUnreachable"
-    assert (await failure("http://prometheus.invalid:9090"))[0] == "PrometheusUnreachable"
+    for host in ("prometheus.invalid", "x" * 70, "a..b"):
+        assert (await failure(f"http://{host}:9090"))[0] == "PrometheusUnreachable"
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_opened_anew(server: FakePrometheus) -> None:
+    async def close(request: web.Request) -> web.StreamResponse:
+        if len(server.requests) == 1:
+            return web.json_response(vector(({}, "1")))
+        server.answer = vector(({}, "2"))
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    server.answer = close
+    client = Prometheus(server.url)
+    async with client.open(), client.open():
+        assert [(await client.query("up")).samples[0][1] for _ in range(2)] == ["1", "2"]
+    assert len(server.requests) == 3
 
 
 async def test_too_much(server: FakePrometheus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +276,8 @@ async def test_users_headers_and_what_is_never_said(server: FakePrometheus, tmp_
     ("wrong", "said"),
     [
         ({"prometheus_url": "http://user:pw@prometheus:9090"}, "prometheus_url"),
+        ({"prometheus_url": "http://prometheus:99999"}, "prometheus_url"),
+        ({"prometheus_url": "http://:9090"}, "prometheus_url"),
         ({"prometheus_header": ["no colon"]}, "prometheus_header"),
         ({"prometheus_header": ["X: a\r\nY: b"]}, "prometheus_header"),
         ({"prometheus_username": "a:b"}, "prometheus_username"),

@@ -141,7 +141,7 @@ class Gateways:
                 found = await asyncio.get_running_loop().getaddrinfo(
                     host, parts.port or 80, type=socket.SOCK_STREAM
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:  # no host name may look like that
             self._note(host, str(error) or "the name server does not answer")
             return None
         self._note(host, None)

@@ -147,10 +147,13 @@ class Prometheus:
             form["time"] = repr(time)
         try:
             async with asyncio.timeout(self._timeout):
-                status, body = await self._post(form)
+                try:
+                    status, body = await self._post(form)
+                except aiohttp.ServerDisconnectedError:  # it has closed an idle connection just now
+                    status, body = await self._post(form)
         except TimeoutError:
             raise PrometheusError(TIMEOUT, f"no answer within {self._timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise PrometheusError(UNREACHABLE, self._clean(str(error)) or type(error).__name__) from None
         if status != 200:
             self._fail(status, body)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from camfleet_protocol.camera import DnsLabel
 from camfleet_protocol.logs import LogFormat, LogLevel
@@ -14,10 +15,25 @@ from camfleet_protocol.logs import LogFormat, LogLevel
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    try:
+        fine = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError("is no URL with a host and, if any, a port up to 65535")
+    return text
+
+
 Header = Annotated[
     str, Field(max_length=4096, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+:[ \t]*[\x21-\x7e][\x20-\x7e]*$")
 ]
-Url = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s@]+$")]
+Url = Annotated[
+    str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s@]+$"), AfterValidator(_url)
+]
 
 
 class OperatorSettings(BaseModel):

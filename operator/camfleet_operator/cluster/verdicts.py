@@ -77,6 +77,8 @@ class Evidence:
             Monotonic seconds.
         at: When the scrape of the last reading began. Monotonic seconds.
         gateway: `host:port` of the gateway that holds the worker; empty if none does or it is not known.
+        absent: Whether the reading is Unknown only because some gateway cannot be asked: those that can be
+            say that the worker is not with them. If its node is silent as well, it is lost all the same.
     """
 
     health: Health
@@ -84,6 +86,7 @@ class Evidence:
     since: float
     at: float
     gateway: str = ""
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Reading:
         frozen: Whether all pictures are the same.
         silent: Whether nobody could be asked at all, about any camera.
         gateway: `host:port` of the gateway that holds the worker.
+        absent: Whether all gateways that could be asked say that the worker is not with them.
     """
 
     worker: bool | None
@@ -115,6 +119,7 @@ class Reading:
     frozen: bool = False
     silent: bool = False
     gateway: str = ""
+    absent: bool = False
 
 
 _MESSAGES = {
@@ -192,8 +197,8 @@ class _Camera:
     """What is remembered of a camera between two scrapes."""
 
     __slots__ = (
-        "age", "bad", "bad_since", "error", "errors", "flowing_since", "gateway", "health", "judged_at",
-        "known_at", "labels", "raw", "raw_age", "raw_at", "started_at", "streak", "was_healthy",
+        "absent", "age", "bad", "bad_since", "error", "errors", "flowing_since", "gateway", "health",
+        "judged_at", "known_at", "labels", "raw", "raw_age", "raw_at", "started_at", "streak", "was_healthy",
         "worker_since",
     )  # fmt: skip
 
@@ -217,6 +222,7 @@ class _Camera:
         self.raw_age: float | None = None
         self.raw_at = now
         self.gateway = ""
+        self.absent = False
         self.streak = 0
         """Readings in a row that were Unhealthy; a short silence of all gateways counts for nothing."""
         self.bad_since = now
@@ -254,7 +260,8 @@ class Evaluator:
         health = replace(camera.raw, frame_age=camera.raw_age)
         if health.verdict is Verdict.UNHEALTHY:
             return Evidence(health, camera.streak, camera.bad_since, camera.raw_at, camera.gateway)
-        return Evidence(health, 0, camera.raw_at, camera.raw_at, camera.gateway)
+        absent = camera.absent and health.verdict is Verdict.UNKNOWN
+        return Evidence(health, 0, camera.raw_at, camera.raw_at, camera.gateway, absent)
 
     def counts(self) -> dict[str, int]:
         """Cameras by published verdict; those without one are Unknown."""
@@ -334,7 +341,7 @@ class Evaluator:
             if not scrapes:
                 return Reading(None, self._trouble, silent=True)
             if not complete:
-                return Reading(None, "GatewayUnreachable")
+                return Reading(None, "GatewayUnreachable", absent=reported)
             if not reported:
                 return Reading(None, "NotReported")
             camera.worker_since = camera.flowing_since = None
@@ -432,7 +439,7 @@ def _note_errors(camera: _Camera, errors: dict[str, float]) -> None:
 def _remember(camera: _Camera, health: Health, reading: Reading, now: float) -> None:
     """Keep the reading as evidence."""
     camera.raw, camera.raw_at, camera.raw_age = health, now, reading.frame_age
-    camera.gateway = reading.gateway
+    camera.gateway, camera.absent = reading.gateway, reading.absent
     if health.verdict is Verdict.UNHEALTHY:
         if not camera.streak:
             camera.bad_since = now
