@@ -145,7 +145,7 @@ class Healer:
 
     def placement(self, camera_id: str, spec: Mapping[str, Any]) -> Placement:
         """Where a new worker of a camera would rather run."""
-        failed = dict.fromkeys(self.mover.avoid(camera_id, self._wall()), "failed lately")
+        failed = self.mover.avoid(camera_id, self._wall())
         return self._balance.placement_for(camera_id, spec, failed=failed)
 
     def loads(self) -> list[CameraLoad]:

@@ -75,6 +75,8 @@ class _Node:
     """What is remembered of a node."""
 
     incidents: int = 0
+    since: float = float("-inf")
+    """When the present incident, or the last one, began; Unix seconds."""
     avoid_until: float = float("-inf")
     """Unix seconds."""
     paid: bool = False
@@ -107,13 +109,16 @@ class Mover:
         camera = self._cameras.get(key)
         return camera.decision if camera is not None else NOTHING
 
-    def avoid(self, key: str, wall: float) -> dict[str, float]:
-        """Nodes that a new worker of this camera should avoid, and until when; the gravest first."""
-        found = self.avoided(wall)
+    def avoid(self, key: str, wall: float) -> dict[str, str]:
+        """Nodes that a new worker of this camera should avoid, and why in a few words; the gravest first."""
+        until = self.avoided(wall)
+        words = {name: f"failed {_ago(wall - self._nodes[name].since)}" for name in until}
         camera = self._cameras.get(key)
         if camera is not None and camera.left and camera.left_until > wall:
-            found[camera.left] = max(camera.left_until, found.get(camera.left, 0.0))
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_MAX_AVOIDED])
+            until.setdefault(camera.left, camera.left_until)
+            words.setdefault(camera.left, f"left {_ago(wall - camera.left_until + AVOID_SECONDS)}")
+        names = sorted(until, key=lambda name: (-until[name], name))
+        return {name: words[name] for name in names[:_MAX_AVOIDED]}
 
     def avoided(self, wall: float) -> dict[str, float]:
         """Nodes that every new worker should avoid, and until when."""
@@ -200,7 +205,7 @@ class Mover:
         self._node_budget.replay((now - max(0.0, wall - at) for at in at_node.values()), now)
         for name, at in at_node.items():
             if name and at + AVOID_SECONDS > wall:
-                self._nodes[name] = _Node(incidents=1, avoid_until=at + AVOID_SECONDS, paid=True)
+                self._nodes[name] = _Node(1, at, at + AVOID_SECONDS, paid=True)
 
     def _follow(self, now: float, wall: float, cameras: Sequence[MoveFacts]) -> None:
         """Keep what is remembered of each camera."""
@@ -281,7 +286,7 @@ class Mover:
             if report.state in (NodeState.DEAD, NodeState.FAULTY) and not frozen:
                 node = node or self._nodes.setdefault(name, _Node())
                 if wall >= node.avoid_until:
-                    node.incidents += 1
+                    node.incidents, node.since = node.incidents + 1, wall
                     node.paid = False
                     pause = AVOID_SECONDS * 2.0 ** min(node.incidents - 1, 8)
                     node.avoid_until = wall + min(pause, LONGEST_AVOID_SECONDS)
@@ -448,6 +453,10 @@ def _explain_quiet(fault: Fault, evidence: Evidence | None) -> Decision:
         case Fault.STARTING:
             return Decision(Act.WAIT, fault.value, "its worker is starting")
     return NOTHING
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min ago" if seconds >= 60 else "just now"
 
 
 def _jittered(pause: float, key: str, count: int) -> float:
