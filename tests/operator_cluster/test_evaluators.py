@@ -37,8 +37,12 @@ def boards() -> Iterator[Boards]:
 
 @pytest.fixture(scope="module")
 def prometheus(boards: Boards) -> Iterator[PrometheusProcess]:
-    """A server that scrapes both."""
-    with PrometheusProcess([board.url for board in boards], scrape_interval="250ms") as server:
+    """A server that scrapes both; of the second it puts our label `namespace` aside."""
+    aside = {
+        "job_name": "without-honor-labels",
+        "static_configs": [{"targets": [boards[1].instance], "labels": {"namespace": "monitoring"}}],
+    }
+    with PrometheusProcess([boards[0].url], scrape_configs=[aside], scrape_interval="250ms") as server:
         yield server
 
 
