@@ -74,6 +74,7 @@ def test_the_operators_word_is_what_is_done() -> None:
         ({"action": "Move", "message": "now"}, "moves it: now"),
         ({"action": "WouldMove", "reason": "NodeLost"}, "would move it (dry run): NodeLost"),
         ({"action": "Held", "message": "paused by you"}, "holds back: paused by you"),
+        ({"action": "Held", "message": "not moved: paused by you"}, "not moved: paused by you"),
         ({"action": "Later"}, "Later"),
         ({}, "not known without the operator"),
     ],
@@ -154,7 +155,7 @@ def test_status_without_the_operator_says_so(site: PluginSite) -> None:
 
     site.installed()
     result = site.run("status", tools=Tools(pod_page=forbidden))
-    assert "you may not ask the operator (not allowed: pods/proxy)" in result.stdout
+    assert "operator: not asked: you may not ask the operator" in result.stdout
     assert f"it takes the right to get pods/proxy in namespace {site.install}" in result.stdout
 
 
@@ -229,7 +230,7 @@ def test_explain_shows_the_evidence(site: PluginSite) -> None:
         "Verdict    Unhealthy, InferenceStuck: no picture was examined for 31 s",
         "4 bad readings in a row, 3 needed, since",
         "Fault      Worker: the worker's",
-        "Decision   Backoff: holds back: it was moved lately",
+        "Decision   Held (Backoff): it was moved lately",
         "not before",
         "Last move",
         "WorkerFault: node-2 -> node-3, 2 in a row",

@@ -151,6 +151,8 @@ def next_text(decision: Mapping[str, Any], now: datetime) -> str:
     if action == "Wait" and decision.get("notBefore"):
         text += f" until {clock(decision['notBefore'], now)}"
     message = str(decision.get("message") or decision.get("reason") or "")
+    if action == "Held" and message.startswith("not moved"):
+        return message
     return f"{text}: {message}" if message else text
 
 

@@ -69,7 +69,7 @@ def ask_installation(cluster: Cluster, installation: Installation, tools: Tools,
     """Ask the operator, the leader before the others; a standby's answer is better than none."""
     path = f"/explain?camera={quote(camera)}" if camera else "/explain"
     standby: Answer | None = None
-    problem = f"no operator runs in namespace {installation.namespace}"
+    problems: list[str] = []
     for pod in running(installation.operators):
         name = str(pod["metadata"]["name"])
         who = f"{installation.namespace}/{name}"
@@ -80,16 +80,16 @@ def ask_installation(cluster: Cluster, installation: Installation, tools: Tools,
         except Refused as error:
             if error.forbidden:
                 return Answer(
-                    problem=f"you may not ask the operator ({error.message})",
+                    problem="you may not ask the operator",
                     hint=f"it takes the right to get pods/proxy in namespace {installation.namespace}",
                 )
-            problem = error.message
+            problems.append(error.message)
             continue
         except Problem as error:
-            problem = error.message
+            problems.append(error.message)
             continue
         if status == 404:
-            problem = (
+            problems.append(
                 f"operator {who} does not know {camera}"
                 if camera
                 else f"operator {who} is too old to say why"
@@ -97,12 +97,13 @@ def ask_installation(cluster: Cluster, installation: Installation, tools: Tools,
             continue
         document = _document(body)
         if status != 200 or not document:
-            problem = f"operator {who} answered with HTTP {status}"
+            problems.append(f"operator {who} answered with HTTP {status}")
             continue
         if document.get("leader", True):
             return Answer(document, who)
         standby = standby or Answer(document, who, problem=f"{who} is a standby: no leader has answered")
-    return standby or Answer(problem=problem)
+    # The first is the leader's own.
+    return standby or Answer(problem=(*problems, f"no operator runs in {installation.namespace}")[0])
 
 
 def _document(body: bytes) -> Json:

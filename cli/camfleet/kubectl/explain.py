@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from camfleet.kubectl.assess import next_text
 from camfleet.kubectl.clean import clean
 from camfleet.kubectl.cluster import Cluster, Json
 from camfleet.kubectl.errors import Refused
@@ -148,11 +147,17 @@ def _verdict(answer: Answer, now: datetime) -> Iterator[str]:
     fault = str(document.get("fault") or "?")
     yield f"Fault      {fault}: {_FAULTS.get(fault, 'see the operator manual')}"
     decision = document.get("decision") or {}
-    yield f"Decision   {decision.get('reason') or decision.get('action') or '?'}: {next_text(decision, now)}"
-    if decision.get("notBefore") and decision.get("action") != "Wait":
+    yield f"Decision   {_decision(decision)}"
+    if decision.get("notBefore"):
         yield f"           not before {clock(decision['notBefore'], now)}"
     if answer.problem:
         yield f"           note: {answer.problem}"
+
+
+def _decision(decision: Mapping[str, Any]) -> str:
+    reason = f" ({decision['reason']})" if decision.get("reason") else ""
+    message = f": {decision['message']}" if decision.get("message") else ""
+    return f"{decision.get('action') or '?'}{reason}{message}"
 
 
 def _move(view: CameraView, answer: Answer, now: datetime) -> Iterator[str]:

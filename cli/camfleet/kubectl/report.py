@@ -273,7 +273,9 @@ class _Collector:
             "limitBytes": str(_MOST_EACH),
             **({"previous": "true"} if previous else {}),
         }
-        found = self._attempt(what, lambda: list(self.cluster.lines(log_path(namespace, pod), params)))
+        found = self._attempt(
+            f"{what}, pod {pod}", lambda: list(self.cluster.lines(log_path(namespace, pod), params))
+        )
         if found is not None:
             self.bundle.add_lines(name, what, found)
 

@@ -159,7 +159,8 @@ def _trouble(fleet: Assessment, answer: Answer, most: int, now: datetime) -> Ite
                     row.reason,
                     age(row.since, now),
                     row.node or "-",
-                    f"{row.message or '-'} -> {row.next}",
+                    # A condition may say already why nothing is moved.
+                    row.message if row.next in row.message else f"{row.message or '-'} -> {row.next}",
                 )
                 for row in shown
             ],
