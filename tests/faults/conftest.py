@@ -73,21 +73,34 @@ def nodes(plane: ControlPlane, pace: Pace) -> FakeNodes:
     return FakeNodes(plane, NODES, pace.lease)
 
 
+def _starter(
+    plane: ControlPlane, nodes: FakeNodes, pace: Pace, folder: Path, stack: ExitStack
+) -> Callable[..., FaultSite]:
+    """With `CAMFLEET_FAULTS_EVALUATOR=direct` operators ask the gateway itself."""
+    direct = os.environ.get("CAMFLEET_FAULTS_EVALUATOR") == "direct"
+
+    def start(*arguments: str, **fields: Any) -> FaultSite:
+        name = f"site-{uuid.uuid4().hex[:8]}"
+        fields = {"pace": pace, "direct": direct, **fields}
+        made = FaultSite(plane, name, folder / name, nodes, arguments=arguments, **fields)
+        return stack.enter_context(made)
+
+    return start
+
+
 @pytest.fixture
 def start_site(
     plane: ControlPlane, nodes: FakeNodes, pace: Pace, tmp_path: Path
 ) -> Iterator[Callable[..., FaultSite]]:
-    """Start fleets that end with the test; arguments are the operator's.
-
-    With `CAMFLEET_FAULTS_EVALUATOR=direct` the operator asks the gateway itself.
-    """
-    direct = os.environ.get("CAMFLEET_FAULTS_EVALUATOR") == "direct"
+    """Start fleets that end with the test; arguments are the operator's."""
     with ExitStack() as stack:
+        yield _starter(plane, nodes, pace, tmp_path, stack)
 
-        def start(*arguments: str, **fields: Any) -> FaultSite:
-            name = f"site-{uuid.uuid4().hex[:8]}"
-            fields = {"pace": pace, "direct": direct, **fields}
-            made = FaultSite(plane, name, tmp_path / name, nodes, arguments=arguments, **fields)
-            return stack.enter_context(made)
 
-        yield start
+@pytest.fixture(scope="module")
+def start_shared_site(
+    plane: ControlPlane, nodes: FakeNodes, pace: Pace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., FaultSite]]:
+    """Start a fleet that ends with the tests of the file: each leaves it as it should be."""
+    with ExitStack() as stack:
+        yield _starter(plane, nodes, pace, tmp_path_factory.mktemp("sites"), stack)

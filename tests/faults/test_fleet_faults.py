@@ -14,11 +14,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 CAMERAS = [f"cam-{number}" for number in range(8)]
 
 
+@pytest.fixture(scope="module")
+def site(start_shared_site: Callable[..., FaultSite]) -> FaultSite:
+    made = start_shared_site()
+    made.create_all(*CAMERAS)
+    return made
+
+
 def test_a_gateway_that_goes_and_returns_moves_nothing(
-    start_site: Callable[..., FaultSite], pace: Pace, measured: Callable[..., None]
+    site: FaultSite, pace: Pace, measured: Callable[..., None]
 ) -> None:
-    site = start_site()
-    site.create_all(*CAMERAS)
     before = site.look()
 
     # A rollout: the old one ends in order, the new one starts.
@@ -51,10 +56,8 @@ def test_a_gateway_that_goes_and_returns_moves_nothing(
 
 
 def test_most_of_the_fleet_bad_together_moves_nothing(
-    start_site: Callable[..., FaultSite], pace: Pace, measured: Callable[..., None]
+    site: FaultSite, pace: Pace, measured: Callable[..., None]
 ) -> None:
-    site = start_site()
-    site.create_all(*CAMERAS)
     before = site.look()
     bad = spread(site, 5)  # of eight: 62 %
     began = time.time()
@@ -62,7 +65,7 @@ def test_most_of_the_fleet_bad_together_moves_nothing(
         freeze(site.worker(camera))
     site.wait(lambda: site.frozen(), "moves to be frozen", seconds=90)
     measured("frozen", time.time() - began)
-    hold = 80.0 if pace is FULL else 25.0  # else the kubelet's own restarts would interfere
+    hold = 80.0 if pace is FULL else 10.0  # else the kubelet's own restarts would interfere
     while time.time() < began + hold:
         time.sleep(0.5)
         assert site.look() == before

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.fault_site import FaultSite, freeze
+from support.fault_site import FULL, FaultSite, Pace, freeze
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -30,6 +32,39 @@ class Engine:
 '''
 
 
+@pytest.fixture(scope="module")
+def hang(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a pod's name makes its inference hang."""
+    return tmp_path_factory.mktemp("hang")
+
+
+@pytest.fixture(scope="module")
+def site(
+    start_shared_site: Callable[..., FaultSite],
+    hang: Path,
+    pace: Pace,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> FaultSite:
+    """Cameras whose inference can be made to hang."""
+    plugins = tmp_path_factory.mktemp("plugins")
+    info = plugins / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[camfleet.engines]\nacme = acme_engine:Engine\n")
+    (plugins / "acme_engine.py").write_text(ENGINE)
+    # With a reading every second, three would be up before the kubelet has started a process again.
+    patience = () if pace is FULL else ("--unhealthy-readings=8",)
+    made = start_shared_site(
+        *patience, environment={"PYTHONPATH": pythonpath(plugins), "HANG_DIR": str(hang)}
+    )
+    made.create_all(*CAMERAS, inference={"engine": "acme", "fps": 2})
+    return made
+
+
+def pythonpath(first: Path) -> str:
+    return os.pathsep.join(filter(None, (str(first), os.environ.get("PYTHONPATH"))))
+
+
 def others_untouched(site: FaultSite, camera: str, before: dict[str, tuple[int, str]], began: float) -> None:
     now = site.look()
     others = before.keys() - {camera}
@@ -37,11 +72,7 @@ def others_untouched(site: FaultSite, camera: str, before: dict[str, tuple[int, 
     assert max(site.watcher.longest_gap(site.id_of(c), began) for c in others) < 5
 
 
-def test_a_worker_that_stands_still_is_replaced(
-    start_site: Callable[..., FaultSite], measured: Callable[..., None]
-) -> None:
-    site = start_site()
-    site.create_all(*CAMERAS)
+def test_a_worker_that_stands_still_is_replaced(site: FaultSite, measured: Callable[..., None]) -> None:
     before, node = site.look(), site.node_of("cam-0")
     old = site.pod("cam-0")["metadata"]["name"]
     began = time.time()
@@ -56,42 +87,29 @@ def test_a_worker_that_stands_still_is_replaced(
 
 
 def test_a_worker_whose_inference_hangs_is_replaced(
-    start_site: Callable[..., FaultSite], tmp_path: Path, measured: Callable[..., None]
+    site: FaultSite, hang: Path, measured: Callable[..., None]
 ) -> None:
-    plugins, hang = tmp_path / "plugins", tmp_path / "hang"
-    info = plugins / "acme-1.0.dist-info"
-    info.mkdir(parents=True)
-    hang.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[camfleet.engines]\nacme = acme_engine:Engine\n")
-    (plugins / "acme_engine.py").write_text(ENGINE)
-    site = start_site(environment={"PYTHONPATH": str(plugins), "HANG_DIR": str(hang)})
-    site.create_all(*CAMERAS, inference={"engine": "acme", "fps": 2})
     before = site.look()
-    old = site.pod("cam-0")["metadata"]["name"]
+    old = site.pod("cam-1")["metadata"]["name"]
     began = time.time()
     (hang / old).touch()
-    times = site.wait_streaming(["cam-0"], began, elsewhere={"cam-0": old}, seconds=3 * PROMISED_SECONDS)
-    measured("streams again", times["cam-0"])
-    assert times["cam-0"] <= PROMISED_SECONDS
-    assert site.last_move("cam-0")["reason"] == "WorkerFault"
-    others_untouched(site, "cam-0", before, began)
+    times = site.wait_streaming(["cam-1"], began, elsewhere={"cam-1": old}, seconds=3 * PROMISED_SECONDS)
+    measured("streams again", times["cam-1"])
+    assert times["cam-1"] <= PROMISED_SECONDS
+    assert site.last_move("cam-1")["reason"] == "WorkerFault"
+    others_untouched(site, "cam-1", before, began)
 
 
 def test_a_worker_that_is_killed_is_started_again_in_its_place(
-    start_site: Callable[..., FaultSite], measured: Callable[..., None]
+    site: FaultSite, measured: Callable[..., None]
 ) -> None:
     """The kubelet is faster than a move, and the worker keeps its node and its outbox."""
-    import signal
-
-    site = start_site()
-    site.create_all(*CAMERAS[:3])
     before = site.look()
     began = time.time()
-    worker = site.worker("cam-0")
+    worker = site.worker("cam-2")
     worker.signal(signal.SIGKILL)
     site.wait(lambda: worker.restarts == 1 and worker.running, "the kubelet to start it again")
-    times = site.wait_streaming(["cam-0"], began + 0.5, seconds=PROMISED_SECONDS)
-    measured("streams again", times["cam-0"] + 0.5)
+    times = site.wait_streaming(["cam-2"], began + 0.5, seconds=PROMISED_SECONDS)
+    measured("streams again", times["cam-2"] + 0.5)
     time.sleep(4 * site.pace.scrape)
     assert site.look() == before
