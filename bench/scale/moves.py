@@ -74,7 +74,7 @@ class Found:
     running_s: float = 0.0
     """After the loss, all cameras run elsewhere."""
     node_starts_s: list[float] = field(default_factory=list)
-    """When the first camera of each lost node was moved."""
+    """When it was decided to move the first camera of each lost node."""
     most_per_second: int = 0
     over_budget: int = 0
     """Nodes that were begun before their turn."""
@@ -269,14 +269,19 @@ async def _lose(cluster: Cluster, page: Page, operator: OperatorProcess, found: 
     found.first_move_s, found.last_move_s = min(times.values()), max(times.values())
     seconds = collections.Counter(int(at) for at in times.values())
     found.most_per_second = max(seconds.values())
-    _pace(found, {camera: placed[pod] for camera, pod in hit.items()}, times)
+    decided: dict[str, float] = {}
     reasons: collections.Counter[str] = collections.Counter()
     async for camera in cluster.list_all("/apis/camfleet.io/v1alpha1/cameras"):
-        if f"{camera['metadata']['namespace']}.{camera['metadata']['name']}" in hit:
-            last = camera["status"].get("lastReassignment") or {}
-            recent = last and datetime.fromisoformat(last["time"]).timestamp() >= lost_at - 1
-            reasons[last["reason"] if recent else "pod evicted by Kubernetes"] += 1
+        key = f"{camera['metadata']['namespace']}.{camera['metadata']['name']}"
+        if key not in hit:
+            continue
+        last = camera["status"].get("lastReassignment") or {}
+        at = datetime.fromisoformat(last["time"]).timestamp() - lost_at if last else -1.0
+        reasons[last["reason"] if at >= 0 else "pod evicted by Kubernetes"] += 1
+        if at >= 0:
+            decided[key] = at
     found.reasons = dict(reasons)
+    _pace(found, {camera: placed[pod] for camera, pod in hit.items()}, decided)
 
 
 def _pace(found: Found, node_of: dict[str, str], times: dict[str, float]) -> None:
@@ -287,7 +292,7 @@ def _pace(found: Found, node_of: dict[str, str], times: dict[str, float]) -> Non
     spans = sorted((min(at), max(at)) for at in by_node.values())
     found.node_starts_s = [round(begin, 1) for begin, _ in spans]
     first = spans[0][0]
-    slack = 2.0  # the moment of a write is not that of a decision
+    slack = 1.0  # times in a status are whole seconds
     for number, (begin, _) in enumerate(spans):
         found.over_budget += begin - first + slack < number / NODES_PER_SECOND
     found.mixed = sum(begin < end for (_, end), (begin, _) in pairwise(spans))
