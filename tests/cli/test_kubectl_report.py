@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubectl_site import GATEWAY, LEADER, STANDBY, PluginSite, ago, conditions
 
 from camfleet.kubectl.bundle import Bundle
@@ -145,6 +147,26 @@ def test_with_few_rights_it_says_what_is_missing(site: PluginSite) -> None:
     assert "not in it: cameras: not allowed" in nobody.stdout
     again = site.run("report", "-o", str(file))
     assert (again.exit_code, "exists already" in again.stderr) == (2, True)
+
+
+def test_the_role_of_the_docs_is_enough_to_see_reasons(site: PluginSite) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "kubectl.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    site.installed()
+    everywhere(site)
+    reader = site.user(*READ, install_rules=tuple(yaml.safe_load(block)["rules"]))
+    for arguments in (
+        ("status",),
+        ("explain", "gate"),
+        ("logs", "gate", "--operator", "--gateway"),
+        ("logs", "gate"),
+    ):
+        result = site.run(*arguments, kubeconfig=reader)
+        assert result.exit_code in (0, 1), result.output
+        assert "not allowed" not in result.output
+        assert "not known:" not in result.output
+    granted = ("auth", "can-i", "get", "pods/proxy", "-n", site.install, f"--kubeconfig={reader}")
+    assert site.plane.kubectl(*granted).strip() == "yes"
 
 
 def test_it_is_bounded(tmp_path: Path) -> None:
