@@ -89,8 +89,19 @@ def test_a_label_that_prometheus_put_aside_is_ours() -> None:
     assert scrape.worker == {labels_of("n.door"): b"1"}
 
 
-def test_of_two_values_for_one_camera_the_larger_counts_if_both_are_numbers() -> None:
-    """As `max by` does with replicas; here one job has put our label aside, and another has not."""
+def test_two_values_for_one_camera_contradict_each_other_and_one_twice_does_not() -> None:
+    server = Server()
+    server.scraped("a:1")
+    for aside in ({}, {"namespace": "x", "exported_namespace": "n"}):
+        for camera, values in (("door", "10"), ("gate", "11")):
+            for value in values:
+                server.says(promql.WORKER_CONNECTED, "a:1", value, camera=f"{camera}-{len(aside)}", **aside)
+    [scrape] = server.sample().scrapes
+    assert scrape.contradictory == {labels_of("n.door-0"), labels_of("n.door-2")}
+
+
+def test_of_two_jobs_that_scrape_a_gateway_the_larger_value_counts() -> None:
+    """As `max by` does with replicas; here one job has put our label aside, and the other has not."""
     server = Server()
     server.scraped("a:1")
     for camera, values in (("door", ("1", "0")), ("gate", ("9.5", "10")), ("yard", ("1", "NaN"))):
@@ -98,9 +109,10 @@ def test_of_two_values_for_one_camera_the_larger_counts_if_both_are_numbers() ->
             server.says(promql.LAST_FRAME, "a:1", value, camera=camera, **aside)
             server.says(promql.SOURCE_ERRORS, "a:1", value, camera=camera, reason="source_lost", **aside)
     [scrape] = server.sample().scrapes
-    assert [scrape.frame[labels_of(f"n.{camera}")] for camera in ("door", "gate")] == [b"1", b"10"]
+    frames = [scrape.frame[labels_of(f"n.{camera}")] for camera in ("door", "gate", "yard")]
+    assert frames == [b"1", b"10", b"NaN"]
     assert scrape.errors[labels_of("n.gate")] == {"source_lost": 10.0}
-    assert scrape.contradictory == {labels_of("n.yard")}
+    assert not scrape.contradictory
 
 
 def test_nothing_is_given_twice() -> None:

@@ -13,6 +13,7 @@ The rules that keep half a picture from being taken for a whole one:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,6 +33,7 @@ PICTURE_FROZEN: Final = "picture_frozen"
 SELECTOR: Final = "selector"
 """Not a query: label matchers that every default query gets, such as `cluster="east"`."""
 
+_ASIDE = "exported_namespace"
 _CAMERA = "max by (namespace, exported_namespace, camera, instance"
 _TEMPLATES: Mapping[str, str] = {
     FRESHNESS: "max by (instance) (timestamp(camfleet_gateway_time_seconds{%s}))",
@@ -249,21 +251,22 @@ def stamps_of(freshness: Samples) -> dict[str, float]:
 
 
 def _fill(query: str, answer: Samples, values: Mapping[str, Values], scrapes: Mapping[str, Scrape]) -> None:
+    aside: dict[str, Values] = {name: {} for name in values}
     try:
         for labels, value in answer:
-            into = values.get(labels["instance"])
+            into = (aside if _ASIDE in labels else values).get(labels["instance"])
             if into is None or not (camera := _camera(labels)):
                 continue
             text = value.encode()
-            if (other := into.setdefault(camera, text)) != text:
-                # Scraped twice, with our labels and with them put aside: the larger one, as with replicas.
-                one, two = number(other), number(text)
-                if one is None or two is None:
-                    scrapes[labels["instance"]].contradictory.add(camera)
-                elif two > one:
-                    into[camera] = text
+            if into.setdefault(camera, text) != text:
+                scrapes[labels["instance"]].contradictory.add(camera)
     except KeyError as missing:
         raise ResultError(_without(query, missing)) from None
+    for name, found in aside.items():
+        # A gateway may be scraped by two jobs, of which one puts our label aside and one does not: the later
+        # scrape has the larger value, as with replicas.
+        for camera, text in found.items():
+            values[name][camera] = max(text, values[name].get(camera, text), key=_order)
 
 
 def _fill_errors(answer: Samples, scrapes: Mapping[str, Scrape]) -> None:
@@ -280,8 +283,14 @@ def _fill_errors(answer: Samples, scrapes: Mapping[str, Scrape]) -> None:
 def _camera(labels: Mapping[str, str]) -> Labels:
     """The camera, as `scrape.labels_of` writes it; empty if no camera can have such a name."""
     # Prometheus puts our label aside where its own of that name is made to win.
-    namespace, camera = labels.get("exported_namespace") or labels["namespace"], labels["camera"]
+    namespace, camera = labels.get(_ASIDE) or labels["namespace"], labels["camera"]
     return b"" if '"' in camera or '"' in namespace else f'namespace="{namespace}",camera="{camera}"'.encode()
+
+
+def _order(text: bytes) -> float:
+    """The value, and more than any if it is no number: what is unclear stays so."""
+    value = number(text)
+    return math.inf if value is None else value
 
 
 def _label(query: str, labels: Mapping[str, str], name: str) -> str:
