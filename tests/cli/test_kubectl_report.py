@@ -150,7 +150,7 @@ def test_with_few_rights_it_says_what_is_missing(site: PluginSite) -> None:
 
 
 def test_the_role_of_the_docs_is_enough_to_see_reasons(site: PluginSite) -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "kubectl.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "rbac.md").read_text()
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     site.installed()
     everywhere(site)
