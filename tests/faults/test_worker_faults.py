@@ -12,7 +12,7 @@ import pytest
 
 from support.fault_site import FULL, FaultSite, Pace, freeze
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 CAMERAS = [f"cam-{number}" for number in range(6)]
 PROMISED_SECONDS = 60
@@ -22,12 +22,15 @@ import time
 
 
 class Engine:
-    """Says nothing, and does not return once a file of that name exists."""
+    """Finds nothing. A file named after its pod lets it hang: once, or always if there is something in it."""
 
     def process_frame(self, frame):
-        name = os.environ["CAMFLEET_POD_NAME"]
-        while os.path.exists(os.path.join(os.environ["HANG_DIR"], name)):
-            time.sleep(0.1)
+        file = os.path.join(os.environ["HANG_DIR"], os.environ["CAMFLEET_POD_NAME"])
+        if os.path.exists(file):
+            if not os.path.getsize(file):
+                os.remove(file)
+            while True:
+                time.sleep(1)
         return None, []
 '''
 
@@ -86,18 +89,37 @@ def test_a_worker_that_stands_still_is_replaced(site: FaultSite, measured: Calla
     others_untouched(site, "cam-0", before, began)
 
 
-def test_a_worker_whose_inference_hangs_is_replaced(
+def test_a_worker_whose_inference_hangs_examines_pictures_again(
     site: FaultSite, hang: Path, measured: Callable[..., None]
 ) -> None:
-    before = site.look()
-    old = site.pod("cam-1")["metadata"]["name"]
-    began = time.time()
+    """By its own watchdog, or by a move: whatever comes first."""
+    before, old = site.look(), site.pod("cam-1")["metadata"]["name"]
     (hang / old).touch()
-    times = site.wait_streaming(["cam-1"], began, elsewhere={"cam-1": old}, seconds=3 * PROMISED_SECONDS)
-    measured("streams again", times["cam-1"])
-    assert times["cam-1"] <= PROMISED_SECONDS
-    assert site.last_move("cam-1")["reason"] == "WorkerFault"
+    site.wait(lambda: not (hang / old).exists(), "inference to hang")
+    began = time.time()
+    # What was counted just before it hung is heard of a little later.
+    time.sleep(3)
+    took = 3 + site.wait_inferring("cam-1", began + 3, seconds=3 * PROMISED_SECONDS)
+    measured("pictures are examined again", took)
+    measured("by", "a move" if site.attempt("cam-1") == 2 else "the worker's watchdog")
+    assert took <= PROMISED_SECONDS
     others_untouched(site, "cam-1", before, began)
+
+
+def test_a_worker_whose_inference_hangs_again_and_again_is_moved(
+    site: FaultSite, hang: Path, measured: Callable[..., None]
+) -> None:
+    """As with a GPU that is broken: a restart in its place does not help."""
+    before, old = site.look(), site.pod("cam-3")["metadata"]["name"]
+    node = site.node_of("cam-3")
+    (hang / old).write_text("always")
+    began = time.time()
+    times = site.wait_streaming(["cam-3"], began, elsewhere={"cam-3": old}, seconds=6 * PROMISED_SECONDS)
+    site.wait_inferring("cam-3", began, seconds=PROMISED_SECONDS)
+    measured("moved", times["cam-3"])
+    move = site.last_move("cam-3")
+    assert (move["reason"], move["fromNode"]) == ("WorkerFault", node)
+    others_untouched(site, "cam-3", before, began)
 
 
 def test_a_worker_that_is_killed_is_started_again_in_its_place(

@@ -74,6 +74,7 @@ class Sight:
 
     at: float
     frame_at: float
+    inference_at: float
     pod: str
 
 
@@ -100,7 +101,11 @@ class Watcher:
         self._thread.join(10)
 
     def _run(self) -> None:
-        families = ("camfleet_camera_last_frame_timestamp_seconds", "camfleet_camera_info")
+        families = (
+            "camfleet_camera_last_frame_timestamp_seconds",
+            "camfleet_camera_last_inference_timestamp_seconds",
+            "camfleet_camera_info",
+        )
         with httpx.Client(timeout=2) as client:
             while not self._stop.wait(_LOOK_SECONDS):
                 try:
@@ -111,6 +116,7 @@ class Watcher:
 
     def _note(self, page: str) -> None:
         frames: dict[str, float] = {}
+        inferences: dict[str, float] = {}
         pods: dict[str, str] = {}
         for family, text, value in self._LINE.findall(page):
             labels = dict(self._LABEL.findall(text))
@@ -118,9 +124,10 @@ class Watcher:
             if family == "info":
                 pods[camera] = labels.get("pod", "")
             else:
-                frames[camera] = float(value)
+                (inferences if "inference" in family else frames)[camera] = float(value)
         for camera, at in frames.items():
-            self._sights.setdefault(camera, []).append(Sight(time.time(), at, pods.get(camera, "")))
+            sight = Sight(time.time(), at, inferences.get(camera, 0.0), pods.get(camera, ""))
+            self._sights.setdefault(camera, []).append(sight)
 
     def latest(self, camera: str) -> Sight | None:
         """The last word about a camera that has a worker."""
@@ -318,6 +325,16 @@ class FaultSite(Cameras):
             pod["metadata"]["labels"]["camfleet.io/camera"]: pod["metadata"]["uid"] for pod in self.pods()
         }
         return {camera: (attempt, pods.get(camera, "")) for camera, attempt in self.attempts().items()}
+
+    def wait_inferring(self, camera: str, since: float, *, seconds: float) -> float:
+        """Wait until pictures that came after `since` (Unix time) are examined; how long it took."""
+
+        def look() -> bool:
+            seen = self.watcher.latest(self.id_of(camera))
+            return seen is not None and seen.inference_at > since
+
+        self.wait(look, f"inference of {camera}", seconds=seconds)
+        return time.time() - since
 
     # ── What the operator says ──────────────────────────────────────────────────────────────────────
 
