@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import subprocess
+import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.testbed.cluster import Cluster, RtspCamera
+from tests.testbed.components import find
 from tests.testbed.processes import wait_until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -181,6 +188,40 @@ def test_what_kubectl_says_reads_well(fleet: Fleet) -> None:
     assert "rtsp" in fleet.kubectl("explain", "camera.spec.source")
     described = fleet.kubectl("describe", "camera", "hall")
     assert "Observed Generation" in described and "Streaming" in described
+
+
+def test_the_plugin_has_reasons_logs_pictures_and_no_password(fleet: Fleet, tmp_path: Path) -> None:
+    """The parts of `kubectl camfleet` that take a kubelet: pod proxy, logs and port-forward."""
+    programs = f"{Path(sys.executable).parent}:{find('kubectl').parent}"
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    environment["KUBECONFIG"] = str(fleet.cluster.plane.kubeconfig)
+
+    def plugin(*arguments: str) -> str:
+        done = subprocess.run(
+            ["kubectl", "camfleet", "-n", fleet.namespace, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "leads; evaluator direct" in plugin("status")
+    assert "connected to the gateway" in plugin("logs", "door")
+    plugin("watch", "door", "--dump", "pictures", "--frames=2")
+    pictures = [file.read_bytes() for file in (tmp_path / "pictures").iterdir()]
+    assert [picture[:3] for picture in pictures] == [b"\xff\xd8\xff"] * 2
+    plugin("report", "-o", "report.tar.gz")
+    with tarfile.open(tmp_path / "report.tar.gz") as archive:
+        files = {name: archive.extractfile(name) for name in archive.getnames()}
+        texts = {name: file.read().decode() for name, file in files.items() if file is not None}
+    assert json.loads(texts["report/manifest.json"])["missing"] == []
+    assert any("created pod" in text for name, text in texts.items() if "operator" in name)
+    for secret in (CANARY, quote(CANARY, safe=""), fleet.token):
+        assert [name for name, text in texts.items() if secret in text] == []
 
 
 def test_the_password_is_nowhere(fleet: Fleet) -> None:
