@@ -168,6 +168,8 @@ class Dashboard:
     rows: Sequence[Row]
     annotations: Sequence[Annotation] = ()
     since: str = "now-1h"
+    points: int | None = None
+    """At most so many points in time are asked for; Grafana takes one for each pixel otherwise."""
     refresh: str = "30s"
 
     def document(self) -> Json:
@@ -189,7 +191,7 @@ class Dashboard:
             "links": [_links()],
             "annotations": {"list": [_BUILT_IN, *(a.document() for a in self.annotations)]},
             "templating": {"list": [_datasource(), *(v.document() for v in self.variables)]},
-            "panels": list(_layout(self.rows)),
+            "panels": list(_layout(self.rows, self.points)),
         }
 
 
@@ -238,7 +240,7 @@ def _links() -> Json:
     }
 
 
-def _layout(rows: Sequence[Row]) -> Iterator[Json]:
+def _layout(rows: Sequence[Row], points: int | None) -> Iterator[Json]:
     """Panels and rows with their places; ids count up."""
     number = y = 0
     for row in rows:
@@ -259,7 +261,10 @@ def _layout(rows: Sequence[Row]) -> Iterator[Json]:
                 x, y, tallest = 0, y + tallest, 0
             number += 1
             place = {"x": x, "y": y, "w": panel.width, "h": panel.height}
-            placed.append(_panel(panel, number, place))
+            document = _panel(panel, number, place)
+            if points is not None and panel.kind == "timeseries":
+                document["maxDataPoints"] = points
+            placed.append(document)
             x, tallest = x + panel.width, max(tallest, panel.height)
         y += tallest
         if row.collapsed:

@@ -1,9 +1,10 @@
 """PromQL that several dashboards share. Plain strings: what Prometheus gets can be read in the JSON files.
 
-Series of a camera come from the gateway that holds its worker, and change their `instance` when that changes,
-so everything is aggregated to namespace and camera first. Which node and site a camera has is told by
-`camfleet_camera_info`; `topk` keeps one of them while a scrape of the old gateway and one of the new are both
-fresh.
+Series of a camera come from the gateway that holds its worker, and change their `instance` when that changes.
+What is drawn for each camera is therefore aggregated to namespace and camera; what is summed over cameras is
+not, for with thousands of them every join and every grouping costs seconds. Choices by site or node are one
+join on `camfleet_camera_info`, as far outside as possible; where its labels are shown it is the left side, so
+that two of its series for one camera (an old gateway's and a new one's) are no error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ CLUSTER = 'cluster="$cluster"'
 JOB = f'{CLUSTER}, job=~"$job"'
 INSTANCE = f'{JOB}, instance=~"$instance"'
 EACH = "by (namespace, camera)"
+_PLACED = 'node!=""'
 SAME = "on (namespace, camera)"
 
 
@@ -30,68 +32,79 @@ class Cameras:
 
     def __init__(self, matchers: str, info_matchers: str = "") -> None:
         self._matchers = matchers
-        self._filtered = bool(info_matchers)
-        of_info = ", ".join(filter(None, (JOB, matchers, info_matchers)))
-        self.info = f"camfleet_camera_info{{{of_info}}}"
-        self.one_info = f"topk {EACH} (1, {self.info})"
+        self._info_matchers = info_matchers
+        self.info = self._info()
+
+    def _info(self, *more: str) -> str:
+        matchers = ", ".join(filter(None, (JOB, self._matchers, self._info_matchers, *more)))
+        return f"camfleet_camera_info{{{matchers}}}"
 
     def raw(self, name: str, *matchers: str) -> str:
-        """A metric `camfleet_camera_…` of these cameras, where no choice by node or site is needed."""
+        """A metric `camfleet_camera_…` of these cameras, not yet chosen by site or node."""
         return selector(f"camfleet_camera_{name}", self._matchers, *matchers)
 
     def chosen(self, expression: str) -> str:
         """Only what belongs to these cameras, of a vector with their labels."""
-        return f"{expression} and {SAME} {self.info}" if self._filtered else expression
+        return f"({expression}) and {SAME} {self.info}" if self._info_matchers else expression
 
     def each(self, name: str, by: str = "max") -> str:
         """A gauge, once for each camera."""
         return f"{by} {EACH} ({self.chosen(self.raw(name))})"
 
+    def _rate(self, name: str) -> str:
+        return self.chosen(f"rate({self.raw(name)}[$__rate_interval])")
+
     def rate(self, name: str, *labels: str) -> str:
         """A counter's rate for each camera, and for each value of these labels."""
-        group = ", ".join(("namespace", "camera", *labels))
-        return f"sum by ({group}) ({self.chosen(f'rate({self.raw(name)}[$__rate_interval])')})"
+        return f"sum by ({', '.join(('namespace', 'camera', *labels))}) ({self._rate(name)})"
 
     def total_rate(self, name: str, *labels: str) -> str:
         """A counter's rate for all of them together, for each value of these labels."""
         by = f" by ({', '.join(labels)})" if labels else ""
-        return f"sum{by} ({self.chosen(f'rate({self.raw(name)}[$__rate_interval])')})"
+        return f"sum{by} ({self._rate(name)})"
+
+    def _age(self, name: str = "last_frame") -> str:
+        clock, stamp = selector("camfleet_gateway_time_seconds"), self.raw(f"{name}_timestamp_seconds")
+        return f"{clock} - on (job, instance) group_right () ({stamp} > 0)"
 
     def age(self, name: str = "last_frame") -> str:
         """Seconds since each camera's last picture, by the gateway's clock; nothing before its first."""
-        clock = selector("camfleet_gateway_time_seconds")
-        stamp = f"{self.raw(f'{name}_timestamp_seconds')} > 0"
-        return f"min {EACH} ({self.chosen(f'({clock} - on (job, instance) group_right () ({stamp}))')})"
+        return f"min {EACH} ({self.chosen(self._age(name))})"
 
     @property
-    def connected(self) -> str:
-        """1 for each camera that has a worker at some gateway, else 0; nothing for paused ones."""
-        return f"({self.each('worker_connected')} unless {SAME} {self.raw('suspended')})"
+    def _live(self) -> str:
+        return f"({self._age()}) <= {OFFLINE_SECONDS}"
 
     @property
     def live(self) -> str:
-        """The cameras with a worker and a fresh picture."""
-        return f"({self.age()} <= {OFFLINE_SECONDS}) and {SAME} ({self.connected} == 1)"
+        """The cameras with a fresh picture; only the gateway that has the worker tells its time."""
+        return self.chosen(self._live)
+
+    @property
+    def wanted(self) -> str:
+        """All cameras but the paused ones: 1 for each that has a worker at some gateway, else 0."""
+        connected = f"max {EACH} ({self.raw('worker_connected')})"
+        return self.chosen(f"{connected} unless {SAME} {self.raw('suspended')}")
 
     @property
     def offline(self) -> str:
-        """The cameras without; 1 where there is a worker all the same."""
-        return f"{self.connected} unless {SAME} ({self.live})"
+        """Those of them that are not live."""
+        return f"({self.wanted}) unless {SAME} ({self._live})"
 
     @property
     def no_worker(self) -> str:
-        """The cameras without a worker."""
-        return f"{self.connected} == 0"
+        """Those of them without a worker."""
+        return f"({self.wanted}) == 0"
 
     @property
     def no_source(self) -> str:
         """The cameras whose worker has lost its source, and that are offline for that."""
-        return f"(({self.each('source_connected')}) == 0) unless {SAME} ({self.live})"
+        return self.chosen(f"({self.raw('source_connected')} == 0) unless {SAME} ({self._live})")
 
     @property
     def stale(self) -> str:
         """The cameras that are offline though worker and source seem to be well."""
-        return f"(({self.each('source_connected')}) == 1) unless {SAME} ({self.live})"
+        return self.chosen(f"({self.raw('source_connected')} == 1) unless {SAME} ({self._live})")
 
     @property
     def paused(self) -> str:
@@ -101,11 +114,22 @@ class Cameras:
     @property
     def frozen(self) -> str:
         """The cameras whose pictures are all the same."""
-        return f"{self.each('picture_frozen')} == 1"
+        return self.chosen(f"{self.raw('picture_frozen')} == 1")
 
-    def by(self, label: str, cameras: str) -> str:
-        """How many of some cameras there are for each value of a label of `camfleet_camera_info`."""
-        return f"count by ({label}) (({cameras}) * {SAME} group_left ({label}) ({self.one_info}))"
+    @property
+    def live_share_by_site(self) -> str:
+        """The share of live cameras of each site."""
+        wanted = f"({self.info} unless {SAME} {self.raw('suspended')})"
+        return f"avg by (site) (({wanted} and {SAME} ({self._live})) or {wanted} * 0)"
+
+    def by_node(self, each: str = "") -> str:
+        """The sum of a figure of each camera, for each node; how many cameras there are, without one."""
+        there = f"max by (namespace, camera, node) ({self._info(_PLACED)})"
+        return (
+            f"sum by (node) ({there} * {SAME} group_left () ({each}))"
+            if each
+            else f"count by (node) ({there})"
+        )
 
 
 def count(cameras: str) -> str:

@@ -52,7 +52,7 @@ def _now() -> Row:
             stat(
                 "Worker connected",
                 "Whether a worker of this camera is connected to a gateway.",
-                CAMERA.connected,
+                CAMERA.each("worker_connected"),
                 mappings=yes_no,
             ),
             stat(
@@ -72,7 +72,7 @@ def _now() -> Row:
             stat(
                 "Node",
                 "Where its worker is; which pod and attempt is below.",
-                CAMERA.one_info,
+                f"max by (node) ({CAMERA.info})",
                 legend="{{node}}",
                 name_only=True,
                 base="text",
@@ -103,7 +103,7 @@ def _health() -> Row:
                 "When a worker was connected to a gateway, when it had its source, and when its pictures "
                 "were not all the same.",
                 [
-                    Query(CAMERA.connected, "worker"),
+                    Query(CAMERA.each("worker_connected"), "worker"),
                     Query(CAMERA.each("source_connected"), "source"),
                     Query(f"1 - {CAMERA.each('picture_frozen')}", "picture changes"),
                 ],

@@ -37,12 +37,12 @@ def _now() -> Row:
             stat(
                 "Cameras",
                 "Cameras of the choice above, but for paused ones.",
-                count(CAMERAS.connected),
+                count(CAMERAS.wanted),
             ),
             stat(
                 "Available",
                 f"Share of them with a worker and a picture of the last {OFFLINE_SECONDS} seconds.",
-                share(CAMERAS.live, CAMERAS.connected),
+                share(CAMERAS.live, CAMERAS.wanted),
                 unit="percentunit",
                 base="red",
                 thresholds=[(0.95, "orange"), (0.99, "green")],
@@ -81,7 +81,7 @@ def _availability() -> Row:
         f"({CAMERAS.offline})",
         f"({CAMERAS.each('source_connected')}) and {SAME} ({CAMERAS.offline})",
         f"(time() - max {EACH} ({_LAST_SEEN} > 0)) and {SAME} ({CAMERAS.offline})",
-        f"({CAMERAS.one_info}) and {SAME} ({CAMERAS.offline})",
+        f"({CAMERAS.info}) and {SAME} ({CAMERAS.offline})",
     ]
     return Row(
         "Availability",
@@ -104,8 +104,7 @@ def _availability() -> Row:
                 f"Share of a site's cameras with a picture of the last {OFFLINE_SECONDS} seconds. One site "
                 "down and the others up is a matter of its network or power.",
                 (
-                    f"({CAMERAS.by('site', CAMERAS.live)} or 0 * {CAMERAS.by('site', CAMERAS.connected)}) / "
-                    f"{CAMERAS.by('site', CAMERAS.connected)}",
+                    CAMERAS.live_share_by_site,
                     "{{site}}",
                 ),
                 unit="percentunit",
@@ -140,7 +139,7 @@ def _availability() -> Row:
                 "Cameras by node",
                 "Cameras whose worker is on a node, well or not. A line that falls to nothing is a lost "
                 "node.",
-                (CAMERAS.by("node", CAMERAS.connected), "{{node}}"),
+                (CAMERAS.by_node(), "{{node}}"),
                 stack=True,
                 width=10,
                 height=9,
@@ -244,7 +243,8 @@ def _pictures() -> Row:
 
 
 def _costs() -> Row:
-    memory, gpu = CAMERAS.each("worker_resident_memory_bytes"), CAMERAS.each("worker_gpu_memory_bytes")
+    resident, on_gpu = (CAMERAS.raw(f"worker_{name}_memory_bytes") for name in ("resident", "gpu"))
+    memory, gpu = (f"max {EACH} ({CAMERAS.chosen(name)})" for name in (resident, on_gpu))
     pods = f'sum by (namespace, pod) (rate({PODS}{{{CLUSTER}, namespace=~"$namespace"}}[$__rate_interval]))'
     return Row(
         "What they cost",
@@ -260,25 +260,21 @@ def _costs() -> Row:
                 "Memory of workers",
                 "Resident memory of all workers, and the ten that take most. A line that climbs for days is "
                 "a leak.",
-                (f"sum({memory})", "all"),
+                (f"sum({CAMERAS.chosen(resident)})", "all"),
                 (f"topk(10, {memory})", "{{namespace}}/{{camera}}"),
                 unit="bytes",
             ),
             graph(
                 "GPU memory of workers",
                 "All workers, and the ten that take most; empty where no GPU is used.",
-                (f"sum({gpu})", "all"),
+                (f"sum({CAMERAS.chosen(on_gpu)})", "all"),
                 (f"topk(10, {gpu})", "{{namespace}}/{{camera}}"),
                 unit="bytes",
             ),
             graph(
                 "CPU by node",
                 "Cores that the workers of a node take.",
-                (
-                    f"sum by (node) ({CAMERAS.rate('worker_cpu_seconds_total')} "
-                    f"* {SAME} group_left (node) ({CAMERAS.one_info}))",
-                    "{{node}}",
-                ),
+                (CAMERAS.by_node(CAMERAS.rate("worker_cpu_seconds_total")), "{{node}}"),
                 unit="short",
                 stack=True,
             ),
@@ -307,4 +303,6 @@ DASHBOARD = Dashboard(
     [_now(), _availability(), _faults(), _pictures(), _costs()],
     [MOVED],
     since="now-3h",
+    refresh="1m",
+    points=60,  # with thousands of cameras each point costs
 )

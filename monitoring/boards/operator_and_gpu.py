@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from monitoring.common import ANY_JOB, CLUSTERS, MOVED
 from monitoring.grafana import Color, Dashboard, Panel, Row, Variable, graph, stat
-from monitoring.queries import CLUSTER, EACH, INSTANCE, JOB
+from monitoring.queries import CLUSTER, INSTANCE, JOB
 
 INFO = f'camfleet_camera_info{{{JOB}, node=~"$node", node!=""}}'
-BY_NODE = f"count by (node) (topk {EACH} (1, {INFO}))"
+BY_NODE = f"count by (node) (max by (namespace, camera, node) ({INFO}))"
 
 
 def _of(name: str, *matchers: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from helm_chart import CHART, VALUES_FILES, Helm, HelmError, Object, container_of, find_object, parse, pod_of
 
-from camfleet_operator.cluster import promql
+from camfleet_operator.cluster import node_load, promql
 from camfleet_operator.cluster.queries import read_queries
 from camfleet_operator.cluster.settings import OperatorSettings
 from support.require import need
@@ -133,7 +133,7 @@ def test_queries_are_ones_that_the_operator_has(helm: Helm, tmp_path: Path) -> N
     objects = helm.template("--values", ci("prometheus"))
     file = tmp_path / "queries.yaml"
     file.write_text(find_object(objects, "ConfigMap", "camfleet-queries")["data"]["queries.yaml"])
-    found = read_queries(file, known=promql.NAMES)
+    found = read_queries(file, known={*promql.NAMES, *node_load.NAMES})
     assert found["selector"] == 'cluster="east"'
     assert found["gateway_time"].startswith("max by (instance)")
 
