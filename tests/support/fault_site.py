@@ -62,9 +62,7 @@ class Pace:
     lie: float
 
 
-FULL = Pace(
-    scrape=10, stats_timeout=5, stall=20, lease=40, lease_stale=20, probe_speed=1, outage=600, lie=120
-)
+FULL = Pace(scrape=10, stats_timeout=5, stall=20, lease=40, lease_stale=20, probe_speed=1, outage=600, lie=50)
 QUICK = Pace(scrape=1, stats_timeout=2, stall=5, lease=8, lease_stale=5, probe_speed=10, outage=8, lie=4)
 
 
