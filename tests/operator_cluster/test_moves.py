@@ -129,7 +129,11 @@ class Fleet:
     """What is read of a camera that is not well."""
     bad_since: dict[str, float] = field(default_factory=dict)
     readings: dict[str, int] = field(default_factory=dict)
+    clock_step: float = 0.0
+    """By how much the wall clock was set."""
     moves: list[tuple[float, Order]] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)
+    """Cameras that no gateway has that answers."""
     blind: tuple[str, str] | None = None
     paused: str = ""
     relief: Relief | None = None
@@ -141,7 +145,7 @@ class Fleet:
 
     @property
     def wall(self) -> float:
-        return T0 + self.now
+        return T0 + self.now + self.clock_step
 
     def add_nodes(self, *names: str, zone: str = "") -> None:
         for name in names:
@@ -169,7 +173,7 @@ class Fleet:
                 self.readings[key] = 0
                 self.bad_since.pop(key, None)
             since = self.bad_since.get(key, self.now)
-            evidence = Evidence(health, self.readings[key], since, self.now)
+            evidence = Evidence(health, self.readings[key], since, self.now, absent=key in self.absent)
             self.facts[key] = replace(camera, evidence=evidence)
 
     def tick(self) -> list[Order]:
@@ -204,11 +208,13 @@ class Fleet:
             evidence=None,
             ready_since=0.0,
             created_at=self.wall,
+            running=True,
         )
         self.readings[order.key] = 0
         self.bad_since.pop(order.key, None)
         if self.nodes[order.from_node].lease_late:
             self.sick.pop(order.key, None)
+            self.absent.discard(order.key)
 
     def run(self, seconds: float, *, every: float = 10.0) -> None:
         """Read every ten seconds, decide every second."""
@@ -341,6 +347,116 @@ def test_most_of_the_fleet_bad_at_once_moves_nothing_and_says_why() -> None:
     assert "55%" in decision.message
     (frozen,) = fleet.mover.frozen()
     assert (frozen.scope, frozen.reason) == ("fleet", "FleetDisrupted")
+
+
+def test_one_bad_node_of_two_or_one_that_is_its_zone_is_no_disaster() -> None:
+    two = fleet_of(2, 8)
+    zones = Fleet()
+    for zone in ("east", "west", "north"):
+        zones.add_nodes(f"{zone}0", zone=zone)
+        for n in range(4):
+            zones.add(f"ns.{zone}{n}", f"{zone}0")
+    zones.run(20)
+    for fleet, sick in ((two, "n000"), (zones, "east0")):
+        for camera in fleet.facts.values():
+            if camera.node == sick:
+                fleet.sick[camera.key] = HUNG
+        fleet.run(25)
+        assert fleet.mover.frozen() == []
+        assert {order.reason.value for _, order in fleet.moves} == {"NodeFault"}
+        assert len({order.key for _, order in fleet.moves}) == 4
+
+
+def test_both_nodes_of_two_bad_is_one() -> None:
+    fleet = fleet_of(2, 8)
+    fleet.sick = dict.fromkeys(fleet.facts, GONE)
+    fleet.run(120)
+    assert fleet.moves == []
+    assert [frozen.scope for frozen in fleet.mover.frozen()] == ["fleet"]
+
+
+def test_where_no_node_is_alive_there_is_none_to_move_to() -> None:
+    for count in (1, 10):
+        fleet = fleet_of(count, 30)
+        for node in list(fleet.nodes):
+            fleet.kill(node)
+        fleet.run(300)
+        assert fleet.moves == []
+        assert [frozen.reason for frozen in fleet.mover.frozen()] == ["AllNodesLost"]
+
+
+def test_a_worker_that_keeps_ending_is_moved_though_it_never_came() -> None:
+    fleet = fleet_of(4, 8)
+    fleet.add("ns.new", "n000", ready_since=0.0, created_at=fleet.wall)
+    fleet.sick["ns.new"] = GONE
+    for _ in range(6):
+        fleet.facts["ns.new"] = replace(fleet.facts["ns.new"], running=not fleet.facts["ns.new"].running)
+        fleet.run(20)
+    assert "WorkerFault" in fleet.moved("ns.new")
+    looping = fleet_of(4, 8)
+    looping.facts["ns.c0001"] = replace(looping.facts["ns.c0001"], running=False, crashing=True)
+    looping.sick["ns.c0001"] = GONE
+    looping.run(2)
+    assert looping.moved("ns.c0001") == ["WorkerFault"]
+
+
+def test_what_arrives_on_a_node_that_is_dead_already_leaves_it_again() -> None:
+    fleet = fleet_of(4, 8)
+    fleet.kill("n000")
+    fleet.run(20)
+    fleet.add("ns.late", "n000", running=False, ready_since=0.0, created_at=fleet.wall)
+    fleet.sick["ns.late"] = GONE
+    fleet.run(20)
+    assert fleet.moved("ns.late") == ["NodeLost"]
+
+
+def test_a_gateway_that_died_with_the_node_does_not_hide_it() -> None:
+    fleet = fleet_of(4, 12)
+    fleet.kill("n001")
+    for camera in fleet.facts.values():
+        if camera.node == "n001":
+            fleet.sick[camera.key] = UNKNOWN
+            fleet.absent.add(camera.key)
+    fleet.run(10)
+    assert len(fleet.moves) == 3
+    assert {order.reason.value for _, order in fleet.moves} == {"NodeLost"}
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_wall_clock_that_is_set_does_not_stop_moves_for_an_hour(step: float) -> None:
+    fleet = fleet_of(6, 12)
+    fleet.facts["ns.c0001"] = replace(fleet.facts["ns.c0001"], request="now")
+    fleet.run(30)
+    fleet.clock_step = step
+    fleet.sick["ns.c0001"] = HUNG
+    fleet.run(60)
+    assert fleet.moved("ns.c0001")[:2] == ["Requested", "WorkerFault"]
+    future = Moved(fleet.wall + 10_000_000.0, "WorkerFault", "n000", 1)
+    fleet.add("ns.odd", "n002", last=future)
+    fleet.sick["ns.odd"] = HUNG
+    fleet.run(60)
+    assert "WorkerFault" in fleet.moved("ns.odd")
+
+
+def test_an_old_reading_is_no_reading() -> None:
+    fleet = fleet_of(4, 8)
+    fleet.sick["ns.c0001"] = GONE
+    fleet.run(15)
+    fleet.run(600, every=10_000.0)
+    assert fleet.moves == []
+
+
+def test_a_replica_that_stands_by_has_forgotten_everything() -> None:
+    fleet = fleet_of(10, 50)
+    for n in range(30):
+        fleet.sick[f"ns.c{n:04}"] = GONE
+    fleet.run(60)
+    fleet.mover.reset()
+    assert fleet.mover.frozen() == []
+    assert not fleet.mover.attribution.faults
+    fleet.sick.clear()
+    fleet.run(30)
+    assert fleet.moves == []
 
 
 def test_after_a_freeze_what_is_still_bad_has_to_be_found_bad_anew_and_nothing_storms() -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 FLEET = "fleet"
 _SIGNALS = "signals"
-LEAST_BAD = 3
-"""Fewer bad cameras are no disaster, whatever share they are."""
+NODES = "nodes"
+LEAST_BAD, LEAST_NODES = 3, 3
+"""Fewer bad cameras are no disaster, whatever share they are; of fewer nodes a single one is most."""
 _THAW = 0.7
 """Of the share that freezes."""
 
@@ -30,10 +31,18 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A scope's cameras: those that count, and those of them that are bad."""
+    """A scope's cameras: those that count, and those of them that are bad; and on how many nodes they are."""
 
     cameras: int = 0
     bad: int = 0
+    nodes: int = LEAST_NODES
+    bad_nodes: int = LEAST_NODES
+
+    def is_disrupted(self, share: float) -> bool:
+        """Whether so much is bad that it is not the cameras' fault, nor one node's."""
+        if self.bad < LEAST_BAD or self.bad < share * self.cameras:
+            return False
+        return self.nodes >= LEAST_NODES or self.bad_nodes > 1 or self.nodes == 1
 
 
 class Breaker:
@@ -48,29 +57,43 @@ class Breaker:
         self._frozen: dict[str, Frozen] = {}
         self._thawed: dict[str, float] = {}
 
-    def tick(self, now: float, counts: Mapping[str, Count], blind: tuple[str, str] | None) -> None:
-        """Take in how many are bad; `blind` is why nothing can be known at all, if that is so."""
+    def tick(
+        self,
+        now: float,
+        counts: Mapping[str, Count],
+        *,
+        blind: tuple[str, str] | None = None,
+        nowhere: tuple[str, str] | None = None,
+    ) -> None:
+        """Take in how things stand.
+
+        Args:
+            now: Monotonic seconds.
+            counts: How many are bad, by scope.
+            blind: Why nothing can be known at all, if that is so: reason and message.
+            nowhere: Why there is no node to move to, if that is so.
+        """
         for scope, count in counts.items():
-            share = count.bad / count.cameras if count.cameras else 0.0
-            if count.bad >= LEAST_BAD and share >= self._share:
+            if count.is_disrupted(self._share):
                 self._freeze(
                     scope,
                     "FleetDisrupted" if scope == FLEET else "ZoneDisrupted",
                     f"more than {self._share:.0%} of the cameras{_of(scope)} went bad together",
                     now,
                 )
-            elif share < self._share * _THAW or count.bad < LEAST_BAD:
+            elif not count.is_disrupted(self._share * _THAW):
                 self._thaw(scope, now)
-        for scope in self._frozen.keys() - counts.keys() - {_SIGNALS}:
+        for scope in self._frozen.keys() - counts.keys() - {_SIGNALS, NODES}:
             self._thaw(scope, now)
-        if blind is not None:
-            self._freeze(_SIGNALS, *blind, now)
-        else:
-            self._thaw(_SIGNALS, now)
+        for scope, why in ((_SIGNALS, blind), (NODES, nowhere)):
+            if why is not None:
+                self._freeze(scope, *why, now)
+            else:
+                self._thaw(scope, now)
 
     def frozen(self, scopes: Iterable[str] = ()) -> Frozen | None:
         """What holds a camera of these scopes, if anything does; the fleet is always one of them."""
-        for scope in (_SIGNALS, FLEET, *scopes):
+        for scope in (_SIGNALS, NODES, FLEET, *scopes):
             if (found := self._frozen.get(scope)) is not None:
                 return found
         return None
@@ -82,7 +105,7 @@ class Breaker:
     def thawed_at(self, scopes: Iterable[str] = ()) -> float:
         """When the last of these scopes thawed; minus infinity if none was frozen."""
         never = float("-inf")
-        return max(self._thawed.get(scope, never) for scope in (_SIGNALS, FLEET, *scopes))
+        return max(self._thawed.get(scope, never) for scope in (_SIGNALS, NODES, FLEET, *scopes))
 
     def _freeze(self, scope: str, reason: str, message: str, now: float) -> None:
         before = self._frozen.get(scope)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from camfleet_operator.cluster.pods import PodSeen
+from camfleet_operator.cluster.pods import CRASH_LOOP, PodSeen
 from camfleet_operator.cluster.scheduling import scheduling_reason
 from camfleet_operator.cluster.verdicts import Health, Verdict
 from camfleet_protocol.camera import Condition, ConditionStatus
@@ -124,7 +124,7 @@ def _streaming(situation: Situation, scheduled: Fact) -> Fact:
         return Fact(_FALSE, "ImagePullFailed", pod.waiting_message or pod.waiting)
     if pod.config_trouble:
         return Fact(_FALSE, "ContainerNotCreated", pod.waiting_message or pod.waiting)
-    if pod.waiting == "CrashLoopBackOff":
+    if pod.waiting == CRASH_LOOP:
         how = f" with code {pod.exit_code}" if pod.exit_code is not None else ""
         return Fact(_FALSE, "WorkerCrashLoop", f"the worker keeps ending{how}; see its log")
     if pod.running and health is None and STREAMING in situation.before:

@@ -50,12 +50,16 @@ class CameraFacts:
         node: Node of its newest pod; empty before that is scheduled.
         evidence: The last reading; None if there was none of this pod.
         established: Whether its worker has been connected before, or had time enough to be.
+        running: Whether the kubelet says that it runs.
+        crashing: Whether the kubelet says that it keeps ending.
     """
 
     key: str
     node: str
     evidence: Evidence | None
     established: bool
+    running: bool = True
+    crashing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +113,24 @@ def attribute(
     reports: dict[str, NodeReport] = {}
     for name, placed in on_node.items():
         report = reports[name] = _report(placed, faults, nodes.get(name), readings)
-        if report.state in (NodeState.DEAD, NodeState.FAULTY):
-            for camera in placed:
-                if faults[camera.key] is Fault.WORKER or (
-                    report.state is NodeState.DEAD and faults[camera.key] is Fault.STARTING
-                ):
-                    faults[camera.key] = Fault.NODE
+        for camera in placed:
+            own = faults[camera.key]
+            if report.state is NodeState.DEAD or (report.state is NodeState.FAULTY and own is Fault.WORKER):
+                faults[camera.key] = Fault.NODE
     return Attribution(faults, reports)
 
 
 def _own_fault(camera: CameraFacts) -> Fault:
     evidence = camera.evidence
     if evidence is None:
-        return Fault.STARTING
+        return Fault.WORKER if camera.crashing else Fault.STARTING
     health = evidence.health
     if health.verdict is Verdict.HEALTHY:
         return Fault.NONE
     if health.verdict is Verdict.UNKNOWN:
         return Fault.BLIND
     if health.reason in _WORKER_REASONS:
-        return Fault.WORKER if camera.established else Fault.STARTING
+        return Fault.WORKER if camera.established or camera.crashing else Fault.STARTING
     return Fault.STARTING if health.reason == _STARTING_REASON else Fault.SOURCE
 
 
@@ -137,24 +139,33 @@ def _report(
 ) -> NodeReport:
     bad = [camera for camera in placed if faults[camera.key] is Fault.WORKER]
     sure = sum(camera.evidence is not None and camera.evidence.readings >= readings for camera in bad)
-    # A camera that is only starting says nothing either way; one of which nothing is known might be well.
+    # A worker that has just begun to run says nothing either way; one of which nothing is known may be well.
     telling = sum(faults[camera.key] is not Fault.STARTING for camera in placed)
-    gone = bool(bad) and len(bad) == telling and all(map(_is_gone, bad))
+    gone = sum(map(_is_gone, placed))
+    stranded = sum(faults[camera.key] is Fault.STARTING and not camera.running for camera in placed)
     late = node.lease_late if node is not None else None
     count = len(placed)
-    if gone and late:
+    if late and gone == telling and gone + stranded > 0 and not any(map(_is_heard, placed)):
         return NodeReport(NodeState.DEAD, "workers gone and Lease late", count, len(bad))
     if (sure >= _SEVERAL and 2 * sure >= telling) or (sure >= 2 and sure == telling):
         return NodeReport(NodeState.FAULTY, f"{sure} of its workers are bad together", count, len(bad))
     if late:
-        return NodeReport(NodeState.SUSPECT, "Lease late, but workers stream", count, len(bad))
-    if gone and telling > 1:
+        return NodeReport(NodeState.SUSPECT, "Lease late, but not all workers are gone", count, len(bad))
+    if gone == telling > 1:
         return NodeReport(NodeState.SUSPECT, "workers gone, but Lease renewed", count, len(bad))
     return NodeReport(NodeState.HEALTHY, "", count, len(bad))
 
 
 def _is_gone(camera: CameraFacts) -> bool:
-    return camera.evidence is not None and camera.evidence.health.worker_connected is False
+    """Whether no gateway that answers has its worker, though it had time to come."""
+    evidence = camera.evidence
+    if evidence is None or not camera.established:
+        return False
+    return evidence.health.worker_connected is False or evidence.absent
+
+
+def _is_heard(camera: CameraFacts) -> bool:
+    return camera.evidence is not None and bool(camera.evidence.health.worker_connected)
 
 
 def count_nodes(nodes: Mapping[str, NodeReport]) -> dict[str, int]:

@@ -15,21 +15,24 @@ from typing import Any, Protocol
 
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.faults import Fault, NodeFacts, count_faults, count_nodes
+from camfleet_operator.cluster.inforce import settings_block
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.moves import Mover
 from camfleet_operator.cluster.orders import Act, Decision, Moved, MoveFacts, Order, Policy, Reason, Relief
 from camfleet_operator.cluster.placement import Placement
-from camfleet_operator.cluster.pods import PodSeen
+from camfleet_operator.cluster.pods import CRASH_LOOP, PodSeen
 from camfleet_operator.cluster.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.signals import Blind
 from camfleet_operator.cluster.store import CameraEntry, Store
-from camfleet_operator.cluster.verdicts import Evidence, Verdict
+from camfleet_operator.cluster.verdicts import UNKNOWN_AFTER_SECONDS, Evidence, Verdict
 from camfleet_protocol.camera import CameraStatus, ConditionStatus, Reassignment
 
 logger = logging.getLogger(__name__)
 
 RESTLESS_SECONDS = 1.0
+MAX_COUNT = 1000
+"""Moves in a row that are told apart."""
 MAX_FREEZE_EVENTS = 20
 """Cameras that get an Event when a freeze holds them: thousands would say the same."""
 
@@ -184,6 +187,9 @@ class Healer:
     def reset(self) -> None:
         """Another replica acts now, or this one acts anew."""
         self.mover.reset()
+        for scope in self._frozen:
+            self._metrics.frozen(scope, False)
+        self._metrics.attributed(count_faults({}), count_nodes({}))
         self._frozen = frozenset()
         self._restless.clear()
 
@@ -243,6 +249,7 @@ class Healer:
             node=pod.node if pod is not None else "",
             pod_uid=pod.uid if pod is not None and not going else "",
             running=pod is not None and pod.running,
+            crashing=pod is not None and pod.waiting == CRASH_LOOP,
             evidence=self._hearing.evidence(entry.key) if not going else None,
             automatic=_is_automatic(status),
             paused=self._store.paused_by(entry),
@@ -285,11 +292,13 @@ class Healer:
 
 def policy_of(settings: OperatorSettings) -> Policy:
     """The bounds that the settings set."""
+    look = settings.scrape_seconds if settings.prometheus_url is not None else settings.health_seconds
     return Policy(
         dry_run=settings.dry_run,
         readings=settings.unhealthy_readings,
         # Readings may come twice as fast as usual, or a moment early.
-        bad_for=0.8 * settings.health_seconds * (settings.unhealthy_readings - 1),
+        bad_for=0.8 * look * (settings.unhealthy_readings - 1),
+        stale_after=UNKNOWN_AFTER_SECONDS + 3 * look,
         cameras_per_second=settings.moves_per_second,
         cameras_burst=settings.moves_burst,
         nodes_per_second=settings.node_moves_per_second,
@@ -303,16 +312,14 @@ def _newest(pods: list[PodSeen]) -> PodSeen | None:
 
 def _is_automatic(status: CameraStatus) -> bool:
     """Whether the settings in force let the operator move the camera."""
-    values: Mapping[str, Any] = status.settings.values if status.settings is not None else {}
-    health: Mapping[str, Any] = values.get("health") or {}
-    return bool(health.get("reassignment", "Automatic") != "Never")
+    return settings_block(status, "health").get("reassignment") != "Never"
 
 
 def _moved(last: Reassignment | None) -> Moved | None:
     if last is None:
         return None
     at = last.time.timestamp() if last.time is not None else 0.0
-    return Moved(at, last.reason, last.from_node, last.count, last.request)
+    return Moved(at, last.reason, last.from_node, min(last.count, MAX_COUNT), last.request)
 
 
 def _ready_since(status: CameraStatus) -> float:

@@ -27,6 +27,7 @@ from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.explain import Explainer
 from camfleet_operator.cluster.healer import Healer
+from camfleet_operator.cluster.inforce import seconds_in, settings_block
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.nodes import Nodes
@@ -331,15 +332,15 @@ class Operator:
     def _criteria(self, key: str) -> Criteria:
         """A camera's timeouts, as its worker has them."""
         entry = self.store.camera(key)
-        known = entry.camera.status.settings if entry is not None and entry.camera is not None else None
         usual = Criteria()
-        if known is None:
+        if entry is None or entry.camera is None:
             return usual
-        health, inference = known.values.get("health", {}), known.values.get("inference", {})
+        health = settings_block(entry.camera.status, "health")
+        inference = settings_block(entry.camera.status, "inference")
         return Criteria(
-            stall=float(health.get("stallTimeoutSeconds", usual.stall)),
-            first_frame=float(health.get("firstFrameTimeoutSeconds", usual.first_frame)),
-            expects_inference=bool(inference.get("enabled", usual.expects_inference)),
+            stall=seconds_in(health, "stallTimeoutSeconds", usual.stall),
+            first_frame=seconds_in(health, "firstFrameTimeoutSeconds", usual.first_frame),
+            expects_inference=inference.get("enabled") is not False,
         )
 
     def _ticked(self, seconds: float) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from camfleet_operator.cluster.breaker import FLEET, Breaker, Count, Frozen, zone_scope
+from camfleet_operator.cluster.breaker import FLEET, LEAST_NODES, Breaker, Count, Frozen, zone_scope
 from camfleet_operator.cluster.budget import TokenBucket
 from camfleet_operator.cluster.faults import (
     Attribution,
@@ -31,6 +31,7 @@ from camfleet_operator.cluster.orders import (
     NOTHING,
     Act,
     Decision,
+    Moved,
     MoveFacts,
     Order,
     Outcome,
@@ -38,7 +39,7 @@ from camfleet_operator.cluster.orders import (
     Reason,
     Relief,
 )
-from camfleet_operator.cluster.verdicts import Evidence, Verdict
+from camfleet_operator.cluster.verdicts import Evidence, Health, Verdict
 
 NODE_CAMERAS_PER_SECOND = 5.0
 """Cameras of lost nodes moved per second: each is four writes."""
@@ -48,6 +49,7 @@ LONGEST_AVOID_SECONDS = 3600.0
 STALE_ORDER_SECONDS = 60.0
 """An order that was not carried out in this time is given up: what it rested on is old."""
 _JITTER = 0.2
+_STALE = Health(Verdict.UNKNOWN, None, None, None, None, "SignalsStale")
 _MAX_AVOIDED = 16
 
 
@@ -57,11 +59,13 @@ class _Camera:
 
     pod_uid: str = ""
     seen_at: float = 0.0
+    ran: bool = False
     connected: bool = False
     healthy_since: float | None = None
     count: int = 0
     moved_at: float = float("-inf")
     """Unix seconds."""
+    last: Moved | None = None
     left: str = ""
     """Node that it was moved away from last, to be avoided until `left_until`, Unix seconds."""
     left_until: float = float("-inf")
@@ -139,10 +143,12 @@ class Mover:
             camera.order = None
 
     def reset(self) -> None:
-        """Another replica acts from now on: what is remembered of cameras will be out of date."""
+        """Another replica acts from now on: whatever is remembered will be out of date."""
         self._cameras.clear()
         self._nodes.clear()
+        self._breaker = Breaker(self._policy.freeze_share)
         self._restored = False
+        self.attribution = Attribution({}, {})
 
     # ── One tick ────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,7 +179,7 @@ class Mover:
         self._follow(now, wall, cameras)
         facts = [self._camera_facts(camera, now, wall) for camera in cameras]
         self.attribution = attribute(facts, nodes, readings=self._policy.readings)
-        self._breaker.tick(now, self._counts(facts, nodes), blind)
+        self._breaker.tick(now, self._counts(facts, nodes), blind=blind, nowhere=_nowhere(nodes))
         self._note_nodes(wall)
         orders: list[Order] = []
         changed: dict[str, Decision] = {}
@@ -196,13 +202,13 @@ class Mover:
             last = camera.last
             if last is None:
                 continue
-            age = wall - last.at
+            age = max(0.0, wall - last.at)
             if last.reason in (Reason.NODE_LOST.value, Reason.NODE_FAULT.value):
-                at_node[last.from_node] = max(at_node[last.from_node], last.at)
+                at_node[last.from_node] = max(at_node[last.from_node], wall - age)
             elif age < self._policy.cameras_burst / max(self._policy.cameras_per_second, 1e-6):
-                singles.append(now - max(0.0, age))
+                singles.append(now - age)
         self._camera_budget.replay(singles, now)
-        self._node_budget.replay((now - max(0.0, wall - at) for at in at_node.values()), now)
+        self._node_budget.replay((now - (wall - at) for at in at_node.values()), now)
         for name, at in at_node.items():
             if name and at + AVOID_SECONDS > wall:
                 self._nodes[name] = _Node(1, at, at + AVOID_SECONDS, paid=True)
@@ -222,16 +228,23 @@ class Mover:
                     state.healthy_since = now - max(0.0, wall - camera.ready_since)
                     state.connected = True
             if state.pod_uid != camera.pod_uid:
-                state.pod_uid, state.seen_at, state.connected = camera.pod_uid, now, False
+                state.pod_uid, state.seen_at = camera.pod_uid, now
+                state.ran = state.connected = False
                 if state.order is not None and state.order.pod_uid != camera.pod_uid:
                     state.order = None
-            if not camera.running and not state.connected:
-                state.seen_at = now
+            state.ran = state.ran or camera.running
+            if not state.ran and not state.connected:
+                state.seen_at = now  # its time to come begins when it runs
             if state.order is not None and now - state.ordered_at > STALE_ORDER_SECONDS:
                 state.count, state.order = max(0, state.order.count - 1), None
-            if camera.last is not None and camera.last.at > state.moved_at:
-                state.count, state.moved_at = camera.last.count, camera.last.at
-                state.left, state.left_until = camera.last.from_node, camera.last.at + AVOID_SECONDS
+            if camera.last is not None and camera.last != state.last:
+                state.last = camera.last
+                if camera.last.at > state.moved_at:
+                    state.count, state.moved_at = camera.last.count, camera.last.at
+                    state.left, state.left_until = camera.last.from_node, camera.last.at + AVOID_SECONDS
+            # A clock that was set back, or another replica's that is fast, must not stop moves for hours.
+            state.moved_at = min(state.moved_at, wall)
+            state.left_until = min(state.left_until, wall + AVOID_SECONDS)
             evidence = camera.evidence
             if evidence is None or evidence.health.verdict is Verdict.UNKNOWN:
                 continue
@@ -246,17 +259,24 @@ class Mover:
 
     def _camera_facts(self, camera: MoveFacts, now: float, wall: float) -> CameraFacts:
         state, grace = self._cameras[camera.key], self._policy.start_grace
+        evidence = camera.evidence if camera.pod_uid else None
+        if evidence is not None and now - evidence.at > self._policy.stale_after:
+            evidence = replace(evidence, health=_STALE, readings=0, absent=False)
         return CameraFacts(
             camera.key,
             camera.node,
-            camera.evidence if camera.pod_uid else None,
+            evidence,
             established=state.connected or now - state.seen_at >= grace,
+            running=camera.running,
+            crashing=camera.crashing,
         )
 
     def _counts(self, facts: Iterable[CameraFacts], nodes: Mapping[str, NodeFacts]) -> dict[str, Count]:
         """How many cameras of each scope can be judged, and how many of them are bad."""
         total: Counter[str] = Counter()
         bad: Counter[str] = Counter()
+        on: defaultdict[str, set[str]] = defaultdict(set)
+        bad_on: defaultdict[str, set[str]] = defaultdict(set)
         for camera in facts:
             fault = self.attribution.faults[camera.key]
             if fault is Fault.STARTING or self._is_dead(camera.node):
@@ -266,12 +286,16 @@ class Mover:
                 scopes.append(zone_scope(node.zone))
             for scope in scopes:
                 total[scope] += 1
-                bad[scope] += fault not in (Fault.NONE, Fault.SOURCE)
+                on[scope].add(camera.node)
+                if fault not in (Fault.NONE, Fault.SOURCE):
+                    bad[scope] += 1
+                    bad_on[scope].add(camera.node)
         zones = {node.zone for node in nodes.values() if node.zone}
         return {
-            scope: Count(count, bad[scope])
+            scope: Count(count, bad[scope], len(on[scope]), len(bad_on[scope]))
             for scope, count in total.items()
-            if scope == FLEET or len(zones) > 1  # one zone is the fleet
+            # One zone is the fleet, and a small one may be bad as a whole.
+            if scope == FLEET or (len(zones) > 1 and len(on[scope]) >= LEAST_NODES)
         }
 
     def _is_dead(self, node: str) -> bool:
@@ -291,6 +315,8 @@ class Mover:
                     pause = AVOID_SECONDS * 2.0 ** min(node.incidents - 1, 8)
                     node.avoid_until = wall + min(pause, LONGEST_AVOID_SECONDS)
         for name, node in list(self._nodes.items()):
+            node.avoid_until = min(node.avoid_until, wall + LONGEST_AVOID_SECONDS)
+            node.since = min(node.since, wall)
             if wall > node.avoid_until + 2 * LONGEST_AVOID_SECONDS:
                 del self._nodes[name]
 
@@ -344,7 +370,7 @@ class Mover:
         self, camera: MoveFacts, now: float, reason: Reason, scopes: Sequence[str]
     ) -> Decision | None:
         """Whether it has not been bad for long enough."""
-        if reason is Reason.NODE_LOST:
+        if reason is Reason.NODE_LOST or camera.crashing:
             return None
         evidence = camera.evidence
         if evidence is None:
@@ -439,6 +465,8 @@ class Mover:
         report = self.attribution.nodes.get(camera.node)
         if reason in (Reason.NODE_LOST, Reason.NODE_FAULT) and report is not None:
             return f"node {camera.node}: {report.reason}"
+        if camera.crashing:
+            return "the worker keeps ending"
         health = camera.evidence.health if camera.evidence is not None else None
         return health.message if health is not None else ""
 
@@ -453,6 +481,14 @@ def _explain_quiet(fault: Fault, evidence: Evidence | None) -> Decision:
         case Fault.STARTING:
             return Decision(Act.WAIT, fault.value, "its worker is starting")
     return NOTHING
+
+
+def _nowhere(nodes: Mapping[str, NodeFacts]) -> tuple[str, str] | None:
+    """Why there is no node to move to: a fleet without any live node rather means that we are cut off."""
+    late = [node.lease_late for node in nodes.values() if node.lease_late is not None]
+    if not late or not all(late):
+        return None
+    return "AllNodesLost", "no node's kubelet renews its Lease, so there is none to move to"
 
 
 def _ago(seconds: float) -> str:

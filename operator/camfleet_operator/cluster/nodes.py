@@ -87,7 +87,7 @@ class Nodes:
         lease = self._leases.get(name)
         if lease is None or not self._fresh():
             return None
-        return self._clock() - lease.changed_at
+        return self._leases_at - lease.changed_at
 
     def late(self, name: str) -> bool | None:
         """Whether a node's kubelet is late, or the node is gone; None if that is not known."""
@@ -97,7 +97,7 @@ class Nodes:
         if lease is None:
             # Clusters whose nodes have no Leases exist; one that had its Lease and lost it is gone.
             return None if name in self._nodes or not self._nodes else True
-        return self._clock() - lease.changed_at >= self._stale
+        return self._leases_at - lease.changed_at >= self._stale
 
     def facts(self, placed: Iterable[str] = ()) -> dict[str, NodeFacts]:
         """What faults are judged by: of every node, and of those that pods name and that may be gone."""
@@ -136,10 +136,13 @@ class Nodes:
         """
         leases = await self._api.list_as(_LEASES, _renewed)
         now = self._clock()
+        if (gap := now - self._leases_at) > 2 * self._interval:
+            for lease in self._leases.values():
+                lease.changed_at += gap  # while nothing could be listed, nobody was seen to be late
         known = dict(leases.items)
         for name, renewed in known.items():
-            lease = self._leases.get(name)
-            if lease is None or lease.renewed != renewed:
+            before = self._leases.get(name)
+            if before is None or before.renewed != renewed:
                 self._leases[name] = _Lease(renewed, now)
         news = bool(known.keys() - self._nodes.keys() or self._leases.keys() - known.keys())
         self._leases_at = now

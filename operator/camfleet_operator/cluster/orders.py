@@ -37,11 +37,13 @@ class Policy:
     Attributes:
         readings: Bad readings in a row before a move.
         bad_for: And for at least so long, for readings may come faster than usual.
+        stale_after: A reading that is older says nothing any more.
     """
 
     dry_run: bool = False
     readings: int = 3
     bad_for: float = 16.0
+    stale_after: float = 60.0
     cameras_per_second: float = 1.0
     cameras_burst: int = 10
     nodes_per_second: float = 0.1
@@ -69,6 +71,7 @@ class MoveFacts:
         node: Node of its newest pod; empty before that is scheduled.
         pod_uid: That pod; empty if there is none, or if it is going.
         running: Whether the kubelet says that it runs.
+        crashing: Whether the kubelet says that it keeps ending.
         evidence: The last reading of this pod.
         automatic: Whether the user lets the operator move it.
         paused: Whether somebody has paused that, with the name of what says so; empty if not.
@@ -91,6 +94,7 @@ class MoveFacts:
     ready_since: float = 0.0
     created_at: float = 0.0
     placement: str = ""
+    crashing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

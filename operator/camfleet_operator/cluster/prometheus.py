@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -264,11 +265,13 @@ class Prometheus:
         try:
             samples = [(sample["metric"], sample["value"][1]) for sample in data["result"]]
             time = float(data["result"][0]["value"][0]) if samples else None
-        except (TypeError, KeyError, IndexError, ValueError):
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError):
             raise PrometheusError(INVALID, "the answer's vector is not one") from None
         for labels, value in samples:
-            if type(labels) is not dict or type(value) is not str:
+            if type(labels) is not dict or not all(map(_is_text, (value, *labels.values()))):
                 raise PrometheusError(INVALID, "the answer's vector is not one")
+        if time is not None and not math.isfinite(time):
+            raise PrometheusError(INVALID, "the answer's time is none")
         return Vector(samples, time)
 
     def _clean(self, text: str) -> str:
@@ -311,3 +314,10 @@ def _state(path: Path) -> tuple[int, ...]:
 def _no_password() -> str:
     """Instead of asking at the terminal."""
     raise ValueError("the key is encrypted")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a JSON value is a string that can be encoded: half a surrogate pair cannot."""
+    if type(value) is not str:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

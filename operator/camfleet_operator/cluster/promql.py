@@ -157,6 +157,9 @@ class Assembler:
             )
         fresh = {name for name in lately if stamps[name] > self._given.get(name, float("-inf"))}
         if not fresh:
+            if now - self._given_at > limit > 0 and self._given:
+                # A cache that repeats itself, or a clock that was set back: new to nobody, whatever it says.
+                return Nothing("SignalsStale", f"Prometheus has told nothing new for more than {limit:g} s")
             return Nothing()
         if fresh != lately and now - self._given_at < LATE_INTERVALS * self._scrape:
             return Nothing()

@@ -249,8 +249,7 @@ class Reconciler:
         """The gateways' word on the newest pod; what they said of the one before it does not count."""
         running = max((pod for pod in pods if pod.running), key=lambda pod: pod.attempt, default=None)
         if running is None:
-            record.running_uid = ""
-            return None
+            return None  # of a container that starts again in the same pod, what was heard still counts
         if record.running_uid != running.uid:
             worker = camera.status.worker
             known = not record.running_uid and worker is not None and worker.pod_uid == running.uid
