@@ -396,7 +396,9 @@ def test_a_worker_that_keeps_ending_is_moved_though_it_never_came() -> None:
     looping = fleet_of(4, 8)
     looping.facts["ns.c0001"] = replace(looping.facts["ns.c0001"], running=False, crashing=True)
     looping.sick["ns.c0001"] = GONE
-    looping.run(2)
+    looping.run(15)
+    assert looping.moves == [], "the kubelet tries first"
+    looping.run(5)
     assert looping.moved("ns.c0001") == ["WorkerFault"]
 
 
@@ -417,8 +419,13 @@ def test_a_gateway_that_died_with_the_node_does_not_hide_it() -> None:
         if camera.node == "n001":
             fleet.sick[camera.key] = UNKNOWN
             fleet.absent.add(camera.key)
-    fleet.run(10)
-    assert len(fleet.moves) == 3
+    fleet.add("ns.new", "n001", running=False, ready_since=0.0, created_at=fleet.wall)
+    fleet.sick["ns.new"] = UNKNOWN
+    fleet.absent.add("ns.new")
+    fleet.run(12)
+    assert fleet.moves == [], "its workers may be on their way to another gateway"
+    fleet.run(8)
+    assert len(fleet.moves) == 4
     assert {order.reason.value for _, order in fleet.moves} == {"NodeLost"}
 
 
@@ -436,6 +443,38 @@ def test_a_wall_clock_that_is_set_does_not_stop_moves_for_an_hour(step: float) -
     fleet.sick["ns.odd"] = HUNG
     fleet.run(60)
     assert "WorkerFault" in fleet.moved("ns.odd")
+
+
+def test_one_more_bad_worker_elsewhere_does_not_hide_a_bad_node_of_two() -> None:
+    fleet = fleet_of(2, 8)
+    for camera in fleet.facts.values():
+        if camera.node == "n000":
+            fleet.sick[camera.key] = HUNG
+    fleet.sick["ns.c0001"] = GONE
+    fleet.run(50)
+    assert fleet.mover.frozen() == []
+    assert len({order.key for _, order in fleet.moves}) == 5
+
+
+def test_where_no_worker_could_follow_the_old_one_stays() -> None:
+    fleet = fleet_of(4, 8)
+    fleet.facts["ns.c0001"] = replace(fleet.facts["ns.c0001"], obstructed=True, request="now")
+    fleet.sick["ns.c0001"] = GONE
+    fleet.run(120)
+    assert fleet.moves == []
+    assert fleet.mover.decision("ns.c0001").cause == "Obstructed"
+    assert fleet.mover.tokens(fleet.now)[0] == 10
+
+
+def test_nothing_is_looked_at_every_second_where_nothing_can_follow() -> None:
+    fleet = fleet_of(4, 8)
+    fleet.facts["ns.c0001"] = replace(fleet.facts["ns.c0001"], automatic=False)
+    fleet.sick["ns.c0001"] = GONE
+    fleet.run(60)
+    assert not fleet.mover.restless
+    fleet.sick["ns.c0002"] = HUNG
+    fleet.run(12)
+    assert fleet.mover.restless
 
 
 def test_an_old_reading_is_no_reading() -> None:

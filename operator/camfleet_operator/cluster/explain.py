@@ -71,6 +71,7 @@ class Explainer:
 
     Args:
         facts: Every camera that should run, as it is now.
+        facts_of: One of them; None if it should not run.
         general: What is said of the operator itself.
         loads: Loads of nodes, by name.
         clock: Monotonic seconds; `wall`: Unix seconds.
@@ -84,6 +85,7 @@ class Explainer:
         nodes: NodeAges,
         mover: Mover,
         facts: Callable[[], list[MoveFacts]],
+        facts_of: Callable[[str], MoveFacts | None],
         general: Callable[[], dict[str, Any]],
         loads: Callable[[], Mapping[str, Any]],
         needed: int,
@@ -96,6 +98,8 @@ class Explainer:
         self._nodes = nodes
         self._mover = mover
         self._facts = facts
+        self._facts_of = facts_of
+        self._fleet: tuple[float, dict[str, Any]] | None = None
         self._general = general
         self._loads = loads
         self._needed = needed
@@ -103,7 +107,16 @@ class Explainer:
         self._wall = wall
 
     def fleet(self) -> dict[str, Any]:
-        """The whole fleet; of its cameras those that are not well, as far as there is room."""
+        """The whole fleet; of its cameras those that are not well, as far as there is room.
+
+        Worked out once a second at most: of thousands of cameras it takes a while.
+        """
+        now = self._clock()
+        if self._fleet is None or now - self._fleet[0] >= 1.0:
+            self._fleet = (now, self._look())
+        return self._fleet[1]
+
+    def _look(self) -> dict[str, Any]:
         cameras, nodes = self._budget()
         facts = {found.key: found for found in self._facts()}
         unwell = [key for key in facts if not self._is_well(key)]
@@ -131,8 +144,11 @@ class Explainer:
         entry = self._store.camera(camera_id)
         if entry is None:
             return None
-        facts = next((found for found in self._facts() if found.key == camera_id), None)
-        return {**self._camera(camera_id, facts), "history": self.history.of(camera_id)}
+        return {
+            "leader": self._general()["leader"],
+            **self._camera(camera_id, self._facts_of(camera_id)),
+            "history": self.history.of(camera_id),
+        }
 
     def _is_well(self, key: str) -> bool:
         evidence = self._hearing.evidence(key)

@@ -52,6 +52,7 @@ class CameraFacts:
         established: Whether its worker has been connected before, or had time enough to be.
         running: Whether the kubelet says that it runs.
         crashing: Whether the kubelet says that it keeps ending.
+        absent: Whether, for a while, no gateway that answers has had its worker, and some do not answer.
     """
 
     key: str
@@ -60,6 +61,7 @@ class CameraFacts:
     established: bool
     running: bool = True
     crashing: bool = False
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,11 @@ class Attribution:
 
 
 def attribute(
-    cameras: Iterable[CameraFacts], nodes: Mapping[str, NodeFacts], *, readings: int = 3
+    cameras: Iterable[CameraFacts],
+    nodes: Mapping[str, NodeFacts],
+    *,
+    readings: int = 3,
+    bad_for: float = 0.0,
 ) -> Attribution:
     """Find out whose fault it is.
 
@@ -103,6 +109,7 @@ def attribute(
         cameras: All cameras that should run.
         nodes: What is known of nodes, by name.
         readings: Bad readings in a row that make a worker count as bad for its node.
+        bad_for: And seconds that it has to be bad for.
     """
     faults: dict[str, Fault] = {}
     on_node: defaultdict[str, list[CameraFacts]] = defaultdict(list)
@@ -112,7 +119,7 @@ def attribute(
             on_node[camera.node].append(camera)
     reports: dict[str, NodeReport] = {}
     for name, placed in on_node.items():
-        report = reports[name] = _report(placed, faults, nodes.get(name), readings)
+        report = reports[name] = _report(placed, faults, nodes.get(name), readings, bad_for)
         for camera in placed:
             own = faults[camera.key]
             if report.state is NodeState.DEAD or (report.state is NodeState.FAULTY and own is Fault.WORKER):
@@ -128,17 +135,21 @@ def _own_fault(camera: CameraFacts) -> Fault:
     if health.verdict is Verdict.HEALTHY:
         return Fault.NONE
     if health.verdict is Verdict.UNKNOWN:
-        return Fault.BLIND
+        return Fault.STARTING if evidence.absent and not camera.established else Fault.BLIND
     if health.reason in _WORKER_REASONS:
         return Fault.WORKER if camera.established or camera.crashing else Fault.STARTING
     return Fault.STARTING if health.reason == _STARTING_REASON else Fault.SOURCE
 
 
 def _report(
-    placed: list[CameraFacts], faults: Mapping[str, Fault], node: NodeFacts | None, readings: int
+    placed: list[CameraFacts],
+    faults: Mapping[str, Fault],
+    node: NodeFacts | None,
+    readings: int,
+    bad_for: float,
 ) -> NodeReport:
     bad = [camera for camera in placed if faults[camera.key] is Fault.WORKER]
-    sure = sum(camera.evidence is not None and camera.evidence.readings >= readings for camera in bad)
+    sure = sum(_is_sure(camera.evidence, readings, bad_for) for camera in bad)
     # A worker that has just begun to run says nothing either way; one of which nothing is known may be well.
     telling = sum(faults[camera.key] is not Fault.STARTING for camera in placed)
     gone = sum(map(_is_gone, placed))
@@ -148,7 +159,7 @@ def _report(
     if late and gone == telling and gone + stranded > 0 and not any(map(_is_heard, placed)):
         return NodeReport(NodeState.DEAD, "workers gone and Lease late", count, len(bad))
     if (sure >= _SEVERAL and 2 * sure >= telling) or (sure >= 2 and sure == telling):
-        return NodeReport(NodeState.FAULTY, f"{sure} of its workers are bad together", count, len(bad))
+        return NodeReport(NodeState.FAULTY, "several of its workers are bad together", count, len(bad))
     if late:
         return NodeReport(NodeState.SUSPECT, "Lease late, but not all workers are gone", count, len(bad))
     if gone == telling > 1:
@@ -156,12 +167,15 @@ def _report(
     return NodeReport(NodeState.HEALTHY, "", count, len(bad))
 
 
+def _is_sure(evidence: Evidence | None, readings: int, bad_for: float) -> bool:
+    return evidence is not None and evidence.readings >= readings and evidence.at - evidence.since >= bad_for
+
+
 def _is_gone(camera: CameraFacts) -> bool:
     """Whether no gateway that answers has its worker, though it had time to come."""
-    evidence = camera.evidence
-    if evidence is None or not camera.established:
+    if camera.evidence is None or not camera.established:
         return False
-    return evidence.health.worker_connected is False or evidence.absent
+    return camera.absent or camera.evidence.health.worker_connected is False
 
 
 def _is_heard(camera: CameraFacts) -> bool:

@@ -145,7 +145,10 @@ class Gateways:
             self._note(host, str(error) or "the name server does not answer")
             return None
         self._note(host, None)
-        return [Instance(url, str(address)) for address in dict.fromkeys(info[4][0] for info in found)]
+        # One family: with addresses of both, each gateway would seem to be two that contradict each other.
+        family = min(info[0] for info in found)
+        addresses = dict.fromkeys(str(info[4][0]) for info in found if info[0] == family)
+        return [Instance(url, address) for address in addresses]
 
     async def _ask(self, instance: Instance) -> Scrape | None:
         try:

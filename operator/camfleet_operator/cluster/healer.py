@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.events import EventRecorder
-from camfleet_operator.cluster.faults import Fault, NodeFacts, count_faults, count_nodes
+from camfleet_operator.cluster.faults import NodeFacts, count_faults, count_nodes
 from camfleet_operator.cluster.inforce import settings_block
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.moves import Mover
@@ -26,7 +26,7 @@ from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.signals import Blind
 from camfleet_operator.cluster.store import CameraEntry, Store
 from camfleet_operator.cluster.verdicts import UNKNOWN_AFTER_SECONDS, Evidence, Verdict
-from camfleet_protocol.camera import CameraStatus, ConditionStatus, Reassignment
+from camfleet_protocol.camera import Camera, CameraStatus, ConditionStatus, Reassignment
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Healer:
                     node=pod.node,
                     constraints=pod.constraints,
                     healthy=facts.evidence is not None and facts.evidence.health.verdict is Verdict.HEALTHY,
-                    movable=facts.automatic and not facts.paused,
+                    movable=facts.automatic and not facts.paused and not facts.obstructed,
                     age=wall - pod.created_at,
                     since_move=wall - last.at if last is not None else math.inf,
                     from_node=last.from_node if last is not None else "",
@@ -219,7 +219,7 @@ class Healer:
             self._again(key)
         for order in outcome.orders:
             self._again(order.key)
-        if any(fault in (Fault.WORKER, Fault.NODE) for fault in found.faults.values()):
+        if self.mover.restless:
             self._restless.set()
         else:
             self._restless.clear()
@@ -237,7 +237,14 @@ class Healer:
             entry = self._store.camera(key)
             if entry is None or entry.deleting or entry.camera is None or entry.camera.spec.suspend:
                 continue
-            yield entry, _newest(self._store.pods_of(entry.uid))
+            yield entry, _newest(self._store.pods_of(entry.uid), entry.camera.status)
+
+    def facts_of(self, camera_id: str) -> MoveFacts | None:
+        """One camera as it is now; None if it should not have a worker."""
+        entry = self._store.camera(camera_id)
+        if entry is None or entry.deleting or entry.camera is None or entry.camera.spec.suspend:
+            return None
+        return self._facts_of(entry, _newest(self._store.pods_of(entry.uid), entry.camera.status))
 
     def _facts_of(self, entry: CameraEntry, pod: PodSeen | None) -> MoveFacts:
         camera = entry.camera
@@ -250,6 +257,7 @@ class Healer:
             pod_uid=pod.uid if pod is not None and not going else "",
             running=pod is not None and pod.running,
             crashing=pod is not None and pod.waiting == CRASH_LOOP,
+            obstructed=self._is_obstructed(camera),
             evidence=self._hearing.evidence(entry.key) if not going else None,
             automatic=_is_automatic(status),
             paused=self._store.paused_by(entry),
@@ -259,6 +267,13 @@ class Healer:
             created_at=pod.created_at if pod is not None else self._wall(),
             placement=pod.placement if pod is not None else "",
         )
+
+    def _is_obstructed(self, camera: Camera) -> bool:
+        """Whether the planner would start no worker for it, so that one that runs had better stay."""
+        spec = camera.spec
+        if spec.profile_ref is not None and self._store.profile_of(camera) is None:
+            return True
+        return spec.source.device is not None and not spec.source.device.resource_name
 
     # ── Telling ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -306,8 +321,12 @@ def policy_of(settings: OperatorSettings) -> Policy:
     )
 
 
-def _newest(pods: list[PodSeen]) -> PodSeen | None:
-    return max((pod for pod in pods if pod.alive), key=lambda pod: pod.attempt, default=None)
+def _newest(pods: list[PodSeen], status: CameraStatus) -> PodSeen | None:
+    """The pod that the status names; before it names any, the one of the highest attempt."""
+    alive = [pod for pod in pods if pod.alive]
+    name = status.worker.pod_name if status.worker is not None else ""
+    named = next((pod for pod in alive if pod.name == name), None)
+    return named or max(alive, key=lambda pod: pod.attempt, default=None)
 
 
 def _is_automatic(status: CameraStatus) -> bool:

@@ -188,6 +188,7 @@ class Operator:
             nodes=self.nodes,
             mover=self.healer.mover,
             facts=self.healer.facts,
+            facts_of=self.healer.facts_of,
             general=self._general,
             loads=self.balancer.loads,
             needed=settings.unhealthy_readings,

@@ -48,7 +48,10 @@ AVOID_SECONDS = 300.0
 LONGEST_AVOID_SECONDS = 3600.0
 STALE_ORDER_SECONDS = 60.0
 """An order that was not carried out in this time is given up: what it rested on is old."""
+ABSENT_SECONDS = 12.0
+"""A worker whose gateway has gone needs some of these to come to another one."""
 _JITTER = 0.2
+_SOON_SECONDS = 10.0
 _STALE = Health(Verdict.UNKNOWN, None, None, None, None, "SignalsStale")
 _MAX_AVOIDED = 16
 
@@ -62,6 +65,8 @@ class _Camera:
     ran: bool = False
     connected: bool = False
     healthy_since: float | None = None
+    absent_since: float | None = None
+    crashing_since: float | None = None
     count: int = 0
     moved_at: float = float("-inf")
     """Unix seconds."""
@@ -100,6 +105,8 @@ class Mover:
         self._pace = TokenBucket(NODE_CAMERAS_PER_SECOND, NODE_CAMERAS_PER_SECOND, now)
         self._restored = False
         self.attribution = Attribution({}, {})
+        self.restless = False
+        """Whether something may be due before the cameras are judged again."""
 
     # ── What others ask ─────────────────────────────────────────────────────────────────────────────
 
@@ -178,9 +185,11 @@ class Mover:
             self._restore(now, wall, cameras)
         self._follow(now, wall, cameras)
         facts = [self._camera_facts(camera, now, wall) for camera in cameras]
-        self.attribution = attribute(facts, nodes, readings=self._policy.readings)
+        policy = self._policy
+        self.attribution = attribute(facts, nodes, readings=policy.readings, bad_for=policy.bad_for)
         self._breaker.tick(now, self._counts(facts, nodes), blind=blind, nowhere=_nowhere(nodes))
-        self._note_nodes(wall)
+        self._note_nodes(wall, nodes)
+        self.restless = any(r.state is NodeState.SUSPECT for r in self.attribution.nodes.values())
         orders: list[Order] = []
         changed: dict[str, Decision] = {}
         for camera in self._by_urgency(cameras):
@@ -189,6 +198,7 @@ class Mover:
             if order is not None:
                 state.order, state.ordered_at = order, now
                 orders.append(order)
+            self.restless = self.restless or _is_due(decision, wall)
             if decision != state.decision:
                 state.decision = changed[camera.key] = decision
         return Outcome(orders, changed)
@@ -230,32 +240,45 @@ class Mover:
             if state.pod_uid != camera.pod_uid:
                 state.pod_uid, state.seen_at = camera.pod_uid, now
                 state.ran = state.connected = False
+                state.crashing_since = None
                 if state.order is not None and state.order.pod_uid != camera.pod_uid:
                     state.order = None
             state.ran = state.ran or camera.running
             if not state.ran and not state.connected:
                 state.seen_at = now  # its time to come begins when it runs
             if state.order is not None and now - state.ordered_at > STALE_ORDER_SECONDS:
-                state.count, state.order = max(0, state.order.count - 1), None
+                state.count, state.order = max(0, state.count - state.order.reason.is_failure), None
             if camera.last is not None and camera.last != state.last:
                 state.last = camera.last
                 if camera.last.at > state.moved_at:
-                    state.count, state.moved_at = camera.last.count, camera.last.at
+                    state.count, state.moved_at = self._count_of(camera.last, wall), camera.last.at
                     state.left, state.left_until = camera.last.from_node, camera.last.at + AVOID_SECONDS
             # A clock that was set back, or another replica's that is fast, must not stop moves for hours.
             state.moved_at = min(state.moved_at, wall)
             state.left_until = min(state.left_until, wall + AVOID_SECONDS)
             evidence = camera.evidence
+            if camera.crashing and state.crashing_since is None:
+                state.crashing_since = now
+            if evidence is None or not evidence.absent:
+                state.absent_since = None
+            elif state.absent_since is None:
+                state.absent_since = now
             if evidence is None or evidence.health.verdict is Verdict.UNKNOWN:
                 continue
             state.connected = state.connected or bool(evidence.health.worker_connected)
             if evidence.health.verdict is Verdict.HEALTHY:
+                state.crashing_since = None
                 if state.healthy_since is None:
                     state.healthy_since = now
                 if now - state.healthy_since >= self._policy.backoff.healthy_after:
                     state.count = 0
             elif evidence.readings >= self._policy.readings:
                 state.healthy_since = None
+
+    def _count_of(self, last: Moved, wall: float) -> int:
+        """How many moves in a row a status tells of; none after so long that it was well in between."""
+        backoff = self._policy.backoff
+        return last.count if wall - last.at < backoff.max_delay + backoff.healthy_after else 0
 
     def _camera_facts(self, camera: MoveFacts, now: float, wall: float) -> CameraFacts:
         state, grace = self._cameras[camera.key], self._policy.start_grace
@@ -269,6 +292,7 @@ class Mover:
             established=state.connected or now - state.seen_at >= grace,
             running=camera.running,
             crashing=camera.crashing,
+            absent=state.absent_since is not None and now - state.absent_since >= ABSENT_SECONDS,
         )
 
     def _counts(self, facts: Iterable[CameraFacts], nodes: Mapping[str, NodeFacts]) -> dict[str, Count]:
@@ -281,6 +305,8 @@ class Mover:
             fault = self.attribution.faults[camera.key]
             if fault is Fault.STARTING or self._is_dead(camera.node):
                 continue
+            if fault is Fault.NODE and _is_connected(camera.evidence):
+                continue  # neither the network nor a gateway can make workers on one node hang
             scopes = [FLEET]
             if (node := nodes.get(camera.node)) is not None and node.zone:
                 scopes.append(zone_scope(node.zone))
@@ -302,11 +328,13 @@ class Mover:
         report = self.attribution.nodes.get(node)
         return report is not None and report.state is NodeState.DEAD
 
-    def _note_nodes(self, wall: float) -> None:
-        """Begin and end incidents of nodes. A frozen fleet says nothing about any one of them."""
-        frozen = self._breaker.frozen() is not None
+    def _note_nodes(self, wall: float, nodes: Mapping[str, NodeFacts]) -> None:
+        """Begin and end incidents of nodes. A frozen fleet or zone says nothing about any one of them."""
         for name, report in self.attribution.nodes.items():
             node = self._nodes.get(name)
+            if node is not None and report.state is NodeState.HEALTHY:
+                node.paid = False
+            frozen = self._breaker.frozen(_scopes(nodes, name)) is not None
             if report.state in (NodeState.DEAD, NodeState.FAULTY) and not frozen:
                 node = node or self._nodes.setdefault(name, _Node())
                 if wall >= node.avoid_until:
@@ -326,10 +354,10 @@ class Mover:
         def rank(camera: MoveFacts) -> tuple[object, ...]:
             fault = self.attribution.faults[camera.key]
             if fault is not Fault.NODE:
-                return (3 if fault is Fault.NONE else 2, "", camera.key)
+                return (3 if fault is Fault.NONE else 2, False, "", camera.key)
             node = self._nodes.get(camera.node)
             paid = node is not None and node.paid
-            return (0 if paid else 1, camera.node, camera.key)
+            return (0 if paid else 1, not self._is_dead(camera.node), camera.node, camera.key)
 
         return sorted(cameras, key=rank)
 
@@ -348,6 +376,8 @@ class Mover:
         if state.order is not None:
             return state.decision, None
         fault = self.attribution.faults[camera.key]
+        if camera.obstructed:
+            return Decision(Act.NONE, "Obstructed", "no worker could be started in its place"), None
         if camera.request and camera.request != (camera.last.request if camera.last else ""):
             return self._on_request(camera, state, now, wall)
         if relief is not None and relief.key == camera.key and fault is Fault.NONE:
@@ -358,24 +388,30 @@ class Mover:
         if fault is Fault.NODE:
             reason = Reason.NODE_LOST if self._is_dead(camera.node) else Reason.NODE_FAULT
         message = self._evidence_of(camera, reason)
-        zone = nodes[camera.node].zone if camera.node in nodes else ""
-        scopes = (zone_scope(zone),) if zone else ()
-        if (wait := self._not_yet(camera, now, reason, scopes)) is not None:
+        scopes = _scopes(nodes, camera.node)
+        if (wait := self._not_yet(camera, state.crashing_since, now, reason, scopes)) is not None:
             return wait, None
         if (held := self._held(camera, reason, message, scopes, paused)) is not None:
             return held, None
         return self._within_budget(camera, state, now, wall, reason, message)
 
     def _not_yet(
-        self, camera: MoveFacts, now: float, reason: Reason, scopes: Sequence[str]
+        self,
+        camera: MoveFacts,
+        crashing_since: float | None,
+        now: float,
+        reason: Reason,
+        scopes: Sequence[str],
     ) -> Decision | None:
         """Whether it has not been bad for long enough."""
-        if reason is Reason.NODE_LOST or camera.crashing:
+        if reason is Reason.NODE_LOST:
             return None
-        evidence = camera.evidence
+        evidence, thawed = camera.evidence, self._breaker.thawed_at(scopes)
+        if crashing_since is not None and now - max(crashing_since, thawed) >= self._policy.bad_for:
+            return None
         if evidence is None:
             return NOTHING
-        since = max(evidence.since, self._breaker.thawed_at(scopes))
+        since = max(evidence.since, thawed)
         if evidence.readings >= self._policy.readings and evidence.at - since >= self._policy.bad_for:
             return None
         return Decision(
@@ -422,8 +458,7 @@ class Mover:
     def _ordered(
         self, camera: MoveFacts, state: _Camera, wall: float, reason: Reason, message: str
     ) -> tuple[Decision, Order]:
-        failed = reason not in (Reason.RELIEF, Reason.REQUESTED)
-        if failed:
+        if reason.is_failure:
             state.count, state.healthy_since = state.count + 1, None
         state.moved_at = wall
         state.left, state.left_until = camera.node, wall + AVOID_SECONDS
@@ -437,7 +472,7 @@ class Mover:
             state.count,
             wall,
             request=camera.request if reason is Reason.REQUESTED else last,
-            graceful=not failed,
+            graceful=not reason.is_failure,
         )
         return Decision(Act.MOVE, reason.value, message), order
 
@@ -456,7 +491,7 @@ class Mover:
     ) -> tuple[Decision, Order | None]:
         if held := self._held(camera, Reason.RELIEF, relief.message, (), paused):
             return held, None
-        if not self._camera_budget.take(now):
+        if wall < state.moved_at + AVOID_SECONDS or not self._camera_budget.take(now):
             return NOTHING, None
         return self._ordered(camera, state, wall, Reason.RELIEF, relief.message)
 
@@ -481,6 +516,23 @@ def _explain_quiet(fault: Fault, evidence: Evidence | None) -> Decision:
         case Fault.STARTING:
             return Decision(Act.WAIT, fault.value, "its worker is starting")
     return NOTHING
+
+
+def _is_due(decision: Decision, wall: float) -> bool:
+    """Whether to look again within seconds: it may be acted on before the next reading."""
+    if decision.cause == "Backoff":
+        return decision.not_before - wall <= _SOON_SECONDS
+    return decision.cause == "Budget" or (decision.act is Act.WAIT and decision.cause != Fault.STARTING.value)
+
+
+def _is_connected(evidence: Evidence | None) -> bool:
+    return evidence is not None and bool(evidence.health.worker_connected)
+
+
+def _scopes(nodes: Mapping[str, NodeFacts], node: str) -> tuple[str, ...]:
+    """The scopes that a camera on a node is in, beside the fleet."""
+    zone = nodes[node].zone if node in nodes else ""
+    return (zone_scope(zone),) if zone else ()
 
 
 def _nowhere(nodes: Mapping[str, NodeFacts]) -> tuple[str, str] | None:

@@ -52,6 +52,8 @@ class NodeSeen:
 @dataclass(slots=True)
 class _Lease:
     renewed: str
+    lasts: float
+    """Seconds, as its kubelet says: it renews well before half of that."""
     changed_at: float
 
 
@@ -97,7 +99,7 @@ class Nodes:
         if lease is None:
             # Clusters whose nodes have no Leases exist; one that had its Lease and lost it is gone.
             return None if name in self._nodes or not self._nodes else True
-        return self._leases_at - lease.changed_at >= self._stale
+        return self._leases_at - lease.changed_at >= max(self._stale, lease.lasts / 2)
 
     def facts(self, placed: Iterable[str] = ()) -> dict[str, NodeFacts]:
         """What faults are judged by: of every node, and of those that pods name and that may be gone."""
@@ -136,14 +138,14 @@ class Nodes:
         """
         leases = await self._api.list_as(_LEASES, _renewed)
         now = self._clock()
-        if (gap := now - self._leases_at) > 2 * self._interval:
+        if now - self._leases_at > 2 * self._interval:
             for lease in self._leases.values():
-                lease.changed_at += gap  # while nothing could be listed, nobody was seen to be late
+                lease.changed_at = now  # while nothing could be listed, nobody was seen to be late
         known = dict(leases.items)
-        for name, renewed in known.items():
+        for name, (renewed, lasts) in known.items():
             before = self._leases.get(name)
             if before is None or before.renewed != renewed:
-                self._leases[name] = _Lease(renewed, now)
+                self._leases[name] = _Lease(renewed, lasts, now)
         news = bool(known.keys() - self._nodes.keys() or self._leases.keys() - known.keys())
         self._leases_at = now
         if news or now - self._nodes_at >= _LIST_SECONDS:
@@ -179,8 +181,12 @@ def read_node(raw: Mapping[str, Any]) -> NodeSeen:
     )
 
 
-def _renewed(raw: Mapping[str, Any]) -> tuple[str, str]:
-    return raw["metadata"]["name"], str((raw.get("spec") or {}).get("renewTime") or "")
+def _renewed(raw: Mapping[str, Any]) -> tuple[str, tuple[str, float]]:
+    spec = raw.get("spec") or {}
+    return raw["metadata"]["name"], (
+        str(spec.get("renewTime") or ""),
+        float(spec.get("leaseDurationSeconds") or 0),
+    )
 
 
 def _cores(quantity: str) -> float:

@@ -19,6 +19,11 @@ class Reason(Enum):
     RELIEF = "Relief"
     REQUESTED = "Requested"
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether something has failed, so that the next move waits longer."""
+        return self not in (Reason.RELIEF, Reason.REQUESTED)
+
 
 class Act(Enum):
     """What is decided about a camera."""
@@ -72,6 +77,7 @@ class MoveFacts:
         pod_uid: That pod; empty if there is none, or if it is going.
         running: Whether the kubelet says that it runs.
         crashing: Whether the kubelet says that it keeps ending.
+        obstructed: Whether no worker could be started in the place of this one.
         evidence: The last reading of this pod.
         automatic: Whether the user lets the operator move it.
         paused: Whether somebody has paused that, with the name of what says so; empty if not.
@@ -95,6 +101,7 @@ class MoveFacts:
     created_at: float = 0.0
     placement: str = ""
     crashing: bool = False
+    obstructed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

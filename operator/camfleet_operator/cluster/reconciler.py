@@ -441,7 +441,7 @@ class Reconciler:
     def _tell_moved(self, entry: CameraEntry, record: _Record, order: Order) -> None:
         self._moves.carried_out(entry.key, order)
         record.restarts = 0  # how often it may move is decided before, not after it
-        note = f"moved away from node {order.from_node} ({order.reason.value}): {order.message}"
+        note = f"moved away from {order.from_node} ({order.reason.value}): {order.message}"
         self._tell(entry, "Warning" if order.count else "Normal", "WorkerMoved", note)
         self._again(entry.key, 0.0)
 

@@ -10,6 +10,7 @@ concerned.
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
@@ -307,7 +308,7 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
         "generation": metadata.get("generation", 0),
         "deleting": "deletionTimestamp" in metadata,
         "paused": is_paused(metadata),
-        "move_request": str((metadata.get("annotations") or {}).get(MOVE_ANNOTATION, ""))[:MAX_REQUEST],
+        "move_request": _plain((metadata.get("annotations") or {}).get(MOVE_ANNOTATION, "")),
     }
     # Only what is used is kept: managed fields alone are larger than all the rest.
     slim = {k: metadata[k] for k in ("name", "namespace", "generation") if k in metadata}
@@ -333,6 +334,11 @@ def _entry(key: str, raw: Mapping[str, Any]) -> CameraEntry:
 def is_paused(metadata: Mapping[str, Any]) -> bool:
     """Whether an object's annotation forbids to move workers for the sake of health."""
     return (metadata.get("annotations") or {}).get(PAUSE_ANNOTATION) == "true"
+
+
+def _plain(text: object) -> str:
+    """Text from outside, short and printable."""
+    return re.sub(r"[^\x20-\x7e]", "?", str(text)[:MAX_REQUEST])
 
 
 def _key(metadata: Mapping[str, Any]) -> str:
