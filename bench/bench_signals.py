@@ -25,10 +25,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
-from camfleet_operator.cluster.gateways import Gateways  # noqa: E402
-from camfleet_operator.cluster.prometheus import Prometheus  # noqa: E402
-from camfleet_operator.cluster.prometheus_source import PrometheusSource  # noqa: E402
-from camfleet_operator.cluster.signals import Signals, SignalSource  # noqa: E402
+from camfleet_operator.cluster.health.gateways import Gateways  # noqa: E402
+from camfleet_operator.cluster.health.prometheus import Prometheus  # noqa: E402
+from camfleet_operator.cluster.health.prometheus_source import PrometheusSource  # noqa: E402
+from camfleet_operator.cluster.health.signals import Signals, SignalSource  # noqa: E402
 from support.gateway_board import GONE, Cam, GatewayBoard  # noqa: E402
 from support.prometheus_process import PrometheusProcess  # noqa: E402
 

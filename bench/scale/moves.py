@@ -36,9 +36,9 @@ from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import free_port, wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from camfleet_operator.cluster.prometheus import Prometheus
-from camfleet_operator.cluster.prometheus_source import PrometheusSource
-from camfleet_operator.cluster.signals import Signals
+from camfleet_operator.cluster.health.prometheus import Prometheus
+from camfleet_operator.cluster.health.prometheus_source import PrometheusSource
+from camfleet_operator.cluster.health.signals import Signals
 from support.prometheus_process import PrometheusProcess
 
 NODES_PER_SECOND = 0.1

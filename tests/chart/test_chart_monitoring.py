@@ -17,8 +17,9 @@ import pytest
 import yaml
 from helm_chart import CHART, VALUES_FILES, Helm, HelmError, Object, container_of, find_object, parse, pod_of
 
-from camfleet_operator.cluster import node_load, promql
-from camfleet_operator.cluster.queries import read_queries
+from camfleet_operator.cluster.balance import node_load
+from camfleet_operator.cluster.health import promql
+from camfleet_operator.cluster.health.queries import read_queries
 from camfleet_operator.cluster.settings import OperatorSettings
 from support.require import need
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from helm_chart import CHART
 
-from camfleet_operator.cluster import verdicts
+from camfleet_operator.cluster.health import verdicts
 from camfleet_operator.cluster.scheduling import scheduling_reason
 from camfleet_worker.faults import Fault
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.testbed.control_plane import ControlPlane
 
-from camfleet_operator.cluster.placement import ANYWHERE, Placement
+from camfleet_operator.cluster.balance.placement import ANYWHERE, Placement
 from camfleet_operator.cluster.podspec import PLACEMENT_ANNOTATION, Variant, build_pod, shape_worker
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_protocol.camera import Camera, parse_object

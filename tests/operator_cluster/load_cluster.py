@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from camfleet_operator.cluster.eligibility import Taint
-from camfleet_operator.cluster.load import LoadBook, NodeLoad, NodeState
+from camfleet_operator.cluster.balance.eligibility import Taint
+from camfleet_operator.cluster.balance.load import LoadBook, NodeLoad, NodeState
 
 
 @dataclass(frozen=True)

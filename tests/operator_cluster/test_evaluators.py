@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from camfleet_operator.cluster import prometheus_source
-from camfleet_operator.cluster.gateways import Gateways
-from camfleet_operator.cluster.prometheus import Prometheus
-from camfleet_operator.cluster.prometheus_source import PrometheusSource
-from camfleet_operator.cluster.signals import Signals, SignalSource
-from camfleet_operator.cluster.verdicts import Verdict
+from camfleet_operator.cluster.health import prometheus_source
+from camfleet_operator.cluster.health.gateways import Gateways
+from camfleet_operator.cluster.health.prometheus import Prometheus
+from camfleet_operator.cluster.health.prometheus_source import PrometheusSource
+from camfleet_operator.cluster.health.signals import Signals, SignalSource
+from camfleet_operator.cluster.health.verdicts import Verdict
 from support.gateway_board import GONE, Cam, GatewayBoard
 from support.prometheus_process import PrometheusProcess
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.operator_cluster.load_cluster import Node, cluster, settled
 
-from camfleet_operator.cluster.load import LoadBook, NodeLoad, Resource, preferences
-from camfleet_operator.cluster.placement import ANYWHERE, MAX_AVOIDED, MAX_PREFERRED
+from camfleet_operator.cluster.balance.load import LoadBook, NodeLoad, Resource, preferences
+from camfleet_operator.cluster.balance.placement import ANYWHERE, MAX_AVOIDED, MAX_PREFERRED
 
 CPU, GPU = Resource.CPU, Resource.GPU
 

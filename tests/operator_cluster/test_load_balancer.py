@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tests.operator_cluster.load_cluster import Node, cluster
 
-from camfleet_operator.cluster.balancer import Balancer
-from camfleet_operator.cluster.eligibility import Taint
-from camfleet_operator.cluster.node_load import (
+from camfleet_operator.cluster.balance.balancer import Balancer
+from camfleet_operator.cluster.balance.eligibility import Taint
+from camfleet_operator.cluster.balance.node_load import (
     CAMERA_CPU,
     NODE_CPU,
     NODE_GPU,
@@ -22,9 +22,9 @@ from camfleet_operator.cluster.node_load import (
     load_queries,
     node_shares,
 )
-from camfleet_operator.cluster.placement import ANYWHERE
-from camfleet_operator.cluster.prometheus import TIMEOUT, WARNINGS, PrometheusError, Vector
-from camfleet_operator.cluster.relief_simulation import CameraLoad
+from camfleet_operator.cluster.balance.placement import ANYWHERE
+from camfleet_operator.cluster.balance.relief_simulation import CameraLoad
+from camfleet_operator.cluster.health.prometheus import TIMEOUT, WARNINGS, PrometheusError, Vector
 
 CPU_POD: dict[str, Any] = {"containers": [{"name": "worker", "resources": {"limits": {"memory": "1Gi"}}}]}
 GPU_POD: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.operator_cluster.load_cluster import Node
 
-from camfleet_operator.cluster.eligibility import UNBOUND, Taint, allows, read_constraints
-from camfleet_operator.cluster.nodes import read_node
+from camfleet_operator.cluster.balance.eligibility import UNBOUND, Taint, allows, read_constraints
+from camfleet_operator.cluster.health.nodes import read_node
 from camfleet_operator.cluster.pods import read_pod
 
 NODE = Node("a", labels={"zone": "north", "cores": "16"}, resources={"nvidia.com/gpu": 2})

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from tests.operator_cluster.load_cluster import Node, cluster
 
-from camfleet_operator.cluster.balancer import Balancer
-from camfleet_operator.cluster.node_load import (
+from camfleet_operator.cluster.balance.balancer import Balancer
+from camfleet_operator.cluster.balance.node_load import (
     CAMERA_CPU,
     NODE_CPU,
     NODE_GPU,
@@ -19,8 +19,8 @@ from camfleet_operator.cluster.node_load import (
     load_queries,
     node_shares,
 )
-from camfleet_operator.cluster.prometheus import Prometheus
-from camfleet_operator.cluster.relief_simulation import CameraLoad
+from camfleet_operator.cluster.balance.relief_simulation import CameraLoad
+from camfleet_operator.cluster.health.prometheus import Prometheus
 from support.prometheus_history import STEP, History, cadvisor, dcgm, node_exporter, worker
 from support.prometheus_process import PrometheusProcess
 from support.require import ROOT

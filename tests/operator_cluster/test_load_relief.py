@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tests.operator_cluster.load_cluster import Node, cluster, settled
 
-from camfleet_operator.cluster.eligibility import Constraints, Taint, read_constraints
-from camfleet_operator.cluster.load import LoadBook, NodeLoad, Resource
-from camfleet_operator.cluster.relief import COOLDOWN_SECONDS, LOADED_SECONDS, Relief
-from camfleet_operator.cluster.relief_simulation import SETTLED_SECONDS, CameraLoad, ReliefProposal
+from camfleet_operator.cluster.balance.eligibility import Constraints, Taint, read_constraints
+from camfleet_operator.cluster.balance.load import LoadBook, NodeLoad, Resource
+from camfleet_operator.cluster.balance.relief import COOLDOWN_SECONDS, LOADED_SECONDS, Relief
+from camfleet_operator.cluster.balance.relief_simulation import SETTLED_SECONDS, CameraLoad, ReliefProposal
 
 GPU = read_constraints({"containers": [{"name": "w", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}, "w")
 

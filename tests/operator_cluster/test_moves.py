@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from camfleet_operator.cluster.budget import TokenBucket
-from camfleet_operator.cluster.faults import CameraFacts, Fault, NodeFacts, NodeState, attribute
-from camfleet_operator.cluster.moves import Mover
-from camfleet_operator.cluster.orders import Act, Moved, MoveFacts, Order, Policy, Relief
-from camfleet_operator.cluster.verdicts import Evidence, Health, Verdict
+from camfleet_operator.cluster.health.budget import TokenBucket
+from camfleet_operator.cluster.health.faults import CameraFacts, Fault, NodeFacts, NodeState, attribute
+from camfleet_operator.cluster.health.moves import Mover
+from camfleet_operator.cluster.health.orders import Act, Moved, MoveFacts, Order, Policy, Relief
+from camfleet_operator.cluster.health.verdicts import Evidence, Health, Verdict
 
 WELL = Health(Verdict.HEALTHY, True, True, 0.1, True, "Streaming")
 GONE = Health(Verdict.UNHEALTHY, False, None, None, False, "WorkerNotConnected", "the worker is gone")

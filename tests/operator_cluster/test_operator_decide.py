@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera, status_differs
-from camfleet_operator.cluster.orders import Order, Reason
+from camfleet_operator.cluster.health.orders import Order, Reason
+from camfleet_operator.cluster.health.verdicts import Health, Verdict
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, build_pod, shape_worker
 from camfleet_operator.cluster.scheduling import scheduling_reason
 from camfleet_operator.cluster.settings import OperatorSettings
-from camfleet_operator.cluster.verdicts import Health, Verdict
 from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, WorkerStatus
 from camfleet_protocol.cluster import pod_name
 from camfleet_protocol.settings import effective_settings

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from camfleet_operator.cluster import gateways as gateways_module
-from camfleet_operator.cluster import verdicts as verdicts_module
-from camfleet_operator.cluster.gateways import Gateways
-from camfleet_operator.cluster.scrape import FAMILIES
-from camfleet_operator.cluster.signals import Signals
-from camfleet_operator.cluster.verdicts import Criteria, Health, Verdict
+from camfleet_operator.cluster.health import gateways as gateways_module
+from camfleet_operator.cluster.health import verdicts as verdicts_module
+from camfleet_operator.cluster.health.gateways import Gateways
+from camfleet_operator.cluster.health.scrape import FAMILIES
+from camfleet_operator.cluster.health.signals import Signals
+from camfleet_operator.cluster.health.verdicts import Criteria, Health, Verdict
 from camfleet_protocol.local import StateFolder
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
 from support.worker_process import worker_process

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from camfleet_operator.cluster.scrape import camera_of, labels_of, parse
-from camfleet_operator.cluster.verdicts import (
+from camfleet_operator.cluster.health.scrape import camera_of, labels_of, parse
+from camfleet_operator.cluster.health.verdicts import (
     _MESSAGES,
     Criteria,
     Evaluator,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from camfleet_operator.cluster.placement import (
+from camfleet_operator.cluster.balance.placement import (
     ANYWHERE,
     MAX_AVOIDED,
     MAX_PREFERRED,

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from camfleet_operator.cluster import prometheus as prometheus_module
-from camfleet_operator.cluster.prometheus import Credentials, Prometheus, PrometheusError
-from camfleet_operator.cluster.prometheus_source import PrometheusSource
+from camfleet_operator.cluster.health import prometheus as prometheus_module
+from camfleet_operator.cluster.health.prometheus import Credentials, Prometheus, PrometheusError
+from camfleet_operator.cluster.health.prometheus_source import PrometheusSource
+from camfleet_operator.cluster.health.sources import prometheus_server
 from camfleet_operator.cluster.settings import OperatorSettings
-from camfleet_operator.cluster.sources import prometheus_server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SECRET = "hush-hush-1234"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from camfleet_operator.cluster import promql
-from camfleet_operator.cluster.promql import Assembled, Assembler, Moment, Nothing, ResultError
-from camfleet_operator.cluster.queries import QueriesError, read_queries
-from camfleet_operator.cluster.scrape import FAMILIES, labels_of
+from camfleet_operator.cluster.health import promql
+from camfleet_operator.cluster.health.promql import Assembled, Assembler, Moment, Nothing, ResultError
+from camfleet_operator.cluster.health.queries import QueriesError, read_queries
+from camfleet_operator.cluster.health.scrape import FAMILIES, labels_of
 from support.require import ROOT
 
 Sample = tuple[dict[str, str], str]

@@ -45,7 +45,8 @@ GOOD: dict[str, tuple[str, SourceType, str]] = {
         " resources: {requests: {cpu: 500m, memory: 256Mi}, limits: {memory: 1Gi}},"
         " placement: {nodeSelector: {zone: a}, tolerations: [{key: gpu, operator: Exists}],"
         " affinity: {nodeAffinity: {}}, priorityClassName: cameras},"
-        " health: {firstFrameTimeoutSeconds: 30, stallTimeoutSeconds: 10, frozenTimeoutSeconds: 0, reassignment: Never},"
+        " health: {firstFrameTimeoutSeconds: 30, stallTimeoutSeconds: 10, frozenTimeoutSeconds: 0,"
+        " reassignment: Never},"
         " site: yard}",
         SourceType.TEST_PATTERN,
         "test pattern",

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from camfleet_operator.cluster.health.verdicts import Health, Verdict
 from camfleet_operator.cluster.pods import CRASH_LOOP, PodSeen
 from camfleet_operator.cluster.scheduling import scheduling_reason
-from camfleet_operator.cluster.verdicts import Health, Verdict
 from camfleet_protocol.camera import Condition, ConditionStatus
 
 READY, SCHEDULED, SOURCE_CONNECTED, STREAMING, DEGRADED = (

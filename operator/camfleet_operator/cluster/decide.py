@@ -14,10 +14,10 @@ from operator import attrgetter
 
 from camfleet_operator.backoff import RestartPolicy
 from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts
-from camfleet_operator.cluster.orders import Order
+from camfleet_operator.cluster.health.orders import Order
+from camfleet_operator.cluster.health.verdicts import Health
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, WorkerShape
-from camfleet_operator.cluster.verdicts import Health
 from camfleet_operator.plan import (
     DesiredWorker,
     ForgetRun,

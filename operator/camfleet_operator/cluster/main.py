@@ -20,28 +20,29 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from camfleet_operator.cluster import node_load, promql
 from camfleet_operator.cluster.api import Api, ApiError
-from camfleet_operator.cluster.balancer import Balancer
+from camfleet_operator.cluster.balance import node_load
+from camfleet_operator.cluster.balance.balancer import Balancer
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
-from camfleet_operator.cluster.explain import Explainer
-from camfleet_operator.cluster.healer import Healer
+from camfleet_operator.cluster.health import promql
+from camfleet_operator.cluster.health.explain import Explainer
+from camfleet_operator.cluster.health.healer import Healer
+from camfleet_operator.cluster.health.nodes import Nodes
+from camfleet_operator.cluster.health.queries import QueriesError, read_queries
+from camfleet_operator.cluster.health.signals import Signals
+from camfleet_operator.cluster.health.sources import prometheus_server, signal_source
+from camfleet_operator.cluster.health.verdicts import Criteria, Health, Verdict
 from camfleet_operator.cluster.inforce import seconds_in, settings_block
 from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
-from camfleet_operator.cluster.nodes import Nodes
 from camfleet_operator.cluster.pod_watch import PodWatch
 from camfleet_operator.cluster.probes import Check, Probes, ProbesError
-from camfleet_operator.cluster.queries import QueriesError, read_queries
 from camfleet_operator.cluster.reconciler import NotLeadingError, Reconciler
 from camfleet_operator.cluster.resync import Resync
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
-from camfleet_operator.cluster.signals import Signals
-from camfleet_operator.cluster.sources import prometheus_server, signal_source
 from camfleet_operator.cluster.store import Store
-from camfleet_operator.cluster.verdicts import Criteria, Health, Verdict
 from camfleet_operator.cluster.watch import Watch
 from camfleet_operator.cluster.writes import WriteBudget
 from camfleet_operator.workqueue import WorkQueue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from camfleet_operator.cluster.eligibility import UNBOUND, Constraints, read_constraints
+from camfleet_operator.cluster.balance.eligibility import UNBOUND, Constraints, read_constraints
 from camfleet_operator.cluster.podspec import (
     CONTAINER,
     FINGERPRINT_ANNOTATION,

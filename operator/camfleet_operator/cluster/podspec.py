@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.placement import ANYWHERE, Placement
+from camfleet_operator.cluster.balance.placement import ANYWHERE, Placement
 from camfleet_protocol import __version__
 from camfleet_protocol.camera import Camera, CameraProfile, GpuMode, SharedSpec
 from camfleet_protocol.cluster import (

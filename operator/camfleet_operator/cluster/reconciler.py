@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.api import AlreadyExists, Api, Conflict, Forbidden, Invalid, NotFound
+from camfleet_operator.cluster.balance.placement import Placement
 from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
 from camfleet_operator.cluster.decide import (
     UNSEEN_SECONDS,
@@ -27,14 +28,13 @@ from camfleet_operator.cluster.decide import (
     plan_camera,
     status_differs,
 )
-from camfleet_operator.cluster.orders import Order
-from camfleet_operator.cluster.placement import Placement
+from camfleet_operator.cluster.health.orders import Order
+from camfleet_operator.cluster.health.verdicts import Health
 from camfleet_operator.cluster.pods import PodSeen, read_pod
 from camfleet_operator.cluster.podspec import GRACE_SECONDS, WorkerShape, build_pod, shape_worker
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.store import CameraEntry, Kind, Store
-from camfleet_operator.cluster.verdicts import Health
 from camfleet_operator.cluster.writes import Priority, WriteBudget
 from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, SharedSpec
 from camfleet_protocol.cluster import CAMERAS, GROUP, OPERATOR_FIELD_MANAGER, VERSION

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from camfleet_operator.cluster.load import NodeInfo, NodeLoad
+from camfleet_operator.cluster.balance.load import NodeInfo, NodeLoad
 
 NODE_CPU: Final = "node_cpu"
 NODE_GPU: Final = "node_gpu"

@@ -18,8 +18,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from camfleet_operator.cluster.load import HIGH, LOW, NodeState, Resource
-from camfleet_operator.cluster.relief_simulation import (
+from camfleet_operator.cluster.balance.load import HIGH, LOW, NodeState, Resource
+from camfleet_operator.cluster.balance.relief_simulation import (
     CameraLoad,
     ReliefNode,
     ReliefProposal,

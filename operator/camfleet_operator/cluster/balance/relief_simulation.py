@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.eligibility import UNBOUND, Constraints, NodeTraits, allows
-from camfleet_operator.cluster.load import NodeInfo, NodeState, Resource
+from camfleet_operator.cluster.balance.eligibility import UNBOUND, Constraints, NodeTraits, allows
+from camfleet_operator.cluster.balance.load import NodeInfo, NodeState, Resource
 
 SETTLED_SECONDS = 1800.0
 """For so long a camera stays where it is after a move."""

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from camfleet_operator.cluster.prometheus import INVALID, Prometheus, PrometheusError
-from camfleet_operator.cluster.promql import (
+from camfleet_operator.cluster.health.prometheus import INVALID, Prometheus, PrometheusError
+from camfleet_operator.cluster.health.promql import (
     FLEET,
     FRESHNESS,
     Assembled,
@@ -23,7 +23,7 @@ from camfleet_operator.cluster.promql import (
     queries,
     stamps_of,
 )
-from camfleet_operator.cluster.signals import Sample, Trouble
+from camfleet_operator.cluster.health.signals import Sample, Trouble
 
 LOOKS_PER_SCRAPE = 4
 SETTLE_SHARES = (0.0, 0.1, 0.4)

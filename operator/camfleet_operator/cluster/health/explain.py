@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.faults import Fault
-from camfleet_operator.cluster.moves import Mover
-from camfleet_operator.cluster.orders import MoveFacts
+from camfleet_operator.cluster.health.faults import Fault
+from camfleet_operator.cluster.health.moves import Mover
+from camfleet_operator.cluster.health.orders import MoveFacts
+from camfleet_operator.cluster.health.verdicts import Evidence, Health, Verdict
 from camfleet_operator.cluster.store import CameraEntry, Store
-from camfleet_operator.cluster.verdicts import Evidence, Health, Verdict
 
 MAX_CAMERAS = 500
 HISTORY = 20

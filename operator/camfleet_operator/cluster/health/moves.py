@@ -17,9 +17,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from camfleet_operator.cluster.breaker import FLEET, LEAST_NODES, Breaker, Count, Frozen, zone_scope
-from camfleet_operator.cluster.budget import TokenBucket
-from camfleet_operator.cluster.faults import (
+from camfleet_operator.cluster.health.breaker import FLEET, LEAST_NODES, Breaker, Count, Frozen, zone_scope
+from camfleet_operator.cluster.health.budget import TokenBucket
+from camfleet_operator.cluster.health.faults import (
     Attribution,
     CameraFacts,
     Fault,
@@ -27,7 +27,7 @@ from camfleet_operator.cluster.faults import (
     NodeState,
     attribute,
 )
-from camfleet_operator.cluster.orders import (
+from camfleet_operator.cluster.health.orders import (
     NOTHING,
     Act,
     Decision,
@@ -39,7 +39,7 @@ from camfleet_operator.cluster.orders import (
     Reason,
     Relief,
 )
-from camfleet_operator.cluster.verdicts import Evidence, Health, Verdict
+from camfleet_operator.cluster.health.verdicts import Evidence, Health, Verdict
 
 NODE_CAMERAS_PER_SECOND = 5.0
 """Cameras of lost nodes moved per second: each is four writes."""

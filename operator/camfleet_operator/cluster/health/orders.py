@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from camfleet_operator.backoff import RestartPolicy
-from camfleet_operator.cluster.verdicts import Evidence
+from camfleet_operator.cluster.health.verdicts import Evidence
 
 
 class Reason(Enum):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from camfleet_operator.cluster.gateways import Gateways
-from camfleet_operator.cluster.prometheus import Credentials, Prometheus
-from camfleet_operator.cluster.prometheus_source import PrometheusSource
+from camfleet_operator.cluster.health.gateways import Gateways
+from camfleet_operator.cluster.health.prometheus import Credentials, Prometheus
+from camfleet_operator.cluster.health.prometheus_source import PrometheusSource
+from camfleet_operator.cluster.health.signals import SignalSource
 from camfleet_operator.cluster.settings import OperatorSettings
-from camfleet_operator.cluster.signals import SignalSource
 
 
 def prometheus_server(settings: OperatorSettings) -> Prometheus | None:

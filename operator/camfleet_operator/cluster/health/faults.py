@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from camfleet_operator.cluster.verdicts import Evidence, Verdict
+from camfleet_operator.cluster.health.verdicts import Evidence, Verdict
 
 _WORKER_REASONS = frozenset({"WorkerNotConnected", "InferenceStalled"})
 _STARTING_REASON = "WaitingForFirstFrame"

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.scrape import Scrape
-from camfleet_operator.cluster.verdicts import (
+from camfleet_operator.cluster.health.scrape import Scrape
+from camfleet_operator.cluster.health.verdicts import (
     UNKNOWN_AFTER_SECONDS,
     Criteria,
     Evaluator,

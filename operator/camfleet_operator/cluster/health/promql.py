@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from camfleet_operator.cluster.scrape import Labels, Scrape, Values, number
+from camfleet_operator.cluster.health.scrape import Labels, Scrape, Values, number
 
 FRESHNESS: Final = "freshness"
 GATEWAY_TIME: Final = "gateway_time"

@@ -17,8 +17,8 @@ from dataclasses import replace
 from statistics import median
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.eligibility import Constraints, allows, read_constraints
-from camfleet_operator.cluster.load import (
+from camfleet_operator.cluster.balance.eligibility import Constraints, allows, read_constraints
+from camfleet_operator.cluster.balance.load import (
     HIGH,
     INTERVAL_SECONDS,
     LOW,
@@ -27,7 +27,7 @@ from camfleet_operator.cluster.load import (
     Resource,
     preferences,
 )
-from camfleet_operator.cluster.node_load import (
+from camfleet_operator.cluster.balance.node_load import (
     CAMERA_CPU,
     QUERIES,
     WINDOW_SECONDS,
@@ -37,11 +37,11 @@ from camfleet_operator.cluster.node_load import (
     load_queries,
     node_shares,
 )
-from camfleet_operator.cluster.placement import Placement
+from camfleet_operator.cluster.balance.placement import Placement
+from camfleet_operator.cluster.balance.relief import Relief
+from camfleet_operator.cluster.balance.relief_simulation import CameraLoad, ReliefNode, ReliefProposal
+from camfleet_operator.cluster.health.prometheus import PrometheusError, Vector
 from camfleet_operator.cluster.podspec import CONTAINER
-from camfleet_operator.cluster.prometheus import PrometheusError, Vector
-from camfleet_operator.cluster.relief import Relief
-from camfleet_operator.cluster.relief_simulation import CameraLoad, ReliefNode, ReliefProposal
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from camfleet_operator.cluster.api import Api, ApiError, Forbidden
-from camfleet_operator.cluster.eligibility import Taint, device_count
-from camfleet_operator.cluster.faults import NodeFacts
+from camfleet_operator.cluster.balance.eligibility import Taint, device_count
+from camfleet_operator.cluster.health.faults import NodeFacts
 
 logger = logging.getLogger(__name__)
 

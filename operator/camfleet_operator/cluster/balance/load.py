@@ -16,7 +16,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Protocol
 
-from camfleet_operator.cluster.placement import ANYWHERE, MAX_PREFERRED, Placement, list_nodes
+from camfleet_operator.cluster.balance.placement import ANYWHERE, MAX_PREFERRED, Placement, list_nodes
 
 HIGH, LOW = 0.9, 0.7
 INTERVAL_SECONDS = 30.0

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from camfleet_operator.cluster.scrape import Scrape, camera_of, labels_of, number
+from camfleet_operator.cluster.health.scrape import Scrape, camera_of, labels_of, number
 
 UNKNOWN_AFTER_SECONDS = 30.0
 BAD_READINGS = 2

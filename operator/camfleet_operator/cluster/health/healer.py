@@ -13,19 +13,28 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from camfleet_operator.cluster.balance.placement import Placement
+from camfleet_operator.cluster.balance.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.events import EventRecorder
-from camfleet_operator.cluster.faults import NodeFacts, count_faults, count_nodes
+from camfleet_operator.cluster.health.faults import NodeFacts, count_faults, count_nodes
+from camfleet_operator.cluster.health.moves import Mover
+from camfleet_operator.cluster.health.orders import (
+    Act,
+    Decision,
+    Moved,
+    MoveFacts,
+    Order,
+    Policy,
+    Reason,
+    Relief,
+)
+from camfleet_operator.cluster.health.signals import Blind
+from camfleet_operator.cluster.health.verdicts import UNKNOWN_AFTER_SECONDS, Evidence, Verdict
 from camfleet_operator.cluster.inforce import settings_block
 from camfleet_operator.cluster.metrics import OperatorMetrics
-from camfleet_operator.cluster.moves import Mover
-from camfleet_operator.cluster.orders import Act, Decision, Moved, MoveFacts, Order, Policy, Reason, Relief
-from camfleet_operator.cluster.placement import Placement
 from camfleet_operator.cluster.pods import CRASH_LOOP, PodSeen
-from camfleet_operator.cluster.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.settings import OperatorSettings
-from camfleet_operator.cluster.signals import Blind
 from camfleet_operator.cluster.store import CameraEntry, Store
-from camfleet_operator.cluster.verdicts import UNKNOWN_AFTER_SECONDS, Evidence, Verdict
 from camfleet_protocol.camera import Camera, CameraStatus, ConditionStatus, Reassignment
 
 logger = logging.getLogger(__name__)
