@@ -51,7 +51,7 @@ def test_reasons_from_the_gateways_figures() -> None:
 def test_reasons_that_the_operator_writes() -> None:
     """Read from its source: the second argument of every Fact."""
     code = "\n".join(
-        path.read_text() for path in (ROOT / "operator" / "camfleet_operator" / "cluster").glob("*.py")
+        path.read_text() for path in (ROOT / "operator" / "camfleet_operator" / "cluster").rglob("*.py")
     )
     written = set(re.findall(r'\bFact\(\s*[\w.]+,\s*"([A-Z]\w+)"', code))
     assert written, "the operator writes its reasons in another way now: look here"
