@@ -105,12 +105,14 @@ def test_what_starts_on_a_dead_node_is_moved_with_the_rest() -> None:
 
 def test_a_bucket_remembers_what_was_spent_before_a_restart() -> None:
     bucket = TokenBucket(1.0, 10, now=100.0)
-    bucket.replay([96.0, 97.0, 98.0, 99.0, 99.5], now=100.0)
-    assert bucket.tokens(100.0) == pytest.approx(9.0)
-    assert bucket.take(100.0, 8.5)
+    bucket.replay([40.0, 98.0, 96.0], now=100.0)
+    assert bucket.tokens(100.0) == pytest.approx(2.0)
+    assert bucket.take(100.0, 2.0)
     assert not bucket.take(100.0)
     assert bucket.take(101.0)
     bucket.replay([], now=200.0)
+    assert bucket.tokens(200.0) == 10
+    bucket.replay([150.0], now=200.0)
     assert bucket.tokens(200.0) == 10
 
 
@@ -365,6 +367,31 @@ def test_one_bad_node_of_two_or_one_that_is_its_zone_is_no_disaster() -> None:
         assert fleet.mover.frozen() == []
         assert {order.reason.value for _, order in fleet.moves} == {"NodeFault"}
         assert len({order.key for _, order in fleet.moves}) == 4
+
+
+@pytest.mark.parametrize("sick", [6, 10])
+def test_most_nodes_hanging_together_is_a_disaster_though_their_workers_are_connected(sick: int) -> None:
+    fleet = fleet_of(10, 50)
+    for camera in fleet.facts.values():
+        if int(camera.node[1:]) < sick:
+            fleet.sick[camera.key] = HUNG
+    fleet.run(300)
+    assert fleet.moves == []
+    assert [frozen.scope for frozen in fleet.mover.frozen()] == ["fleet"]
+
+
+def test_restarts_in_a_long_row_of_single_moves_give_none_for_nothing() -> None:
+    fleet = fleet_of(60, 120)
+    for n in range(60):
+        fleet.sick[f"ns.c{n:04}"] = HUNG
+    fleet.run(25)
+    for _ in range(6):
+        fleet.restart()
+        fleet.run(5)
+    times = [at for at, _ in fleet.moves]
+    for start in range(int(fleet.now)):
+        assert sum(start <= at < start + 10 for at in times) <= 20
+    assert len(times) <= 10 + fleet.now - 40 + 1
 
 
 def test_both_nodes_of_two_bad_is_one() -> None:

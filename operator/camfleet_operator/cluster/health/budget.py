@@ -33,8 +33,13 @@ class TokenBucket:
         return True
 
     def replay(self, spent: Iterable[float], now: float) -> None:
-        """Be as if one token had been taken at each of these times, all of them in the past."""
+        """Be as if one token had been taken at each of these times, all of them in the past.
+
+        Not all may be known (of several by the same taker only the last one), so no more is left than has
+        come since the last one.
+        """
         times = sorted(at for at in spent if at <= now)
-        self._tokens, self._at = self._burst, times[0] if times else now
-        for at in times:
-            self._tokens, self._at = max(0.0, self.tokens(at) - 1.0), at
+        if not times:
+            self._tokens, self._at = self._burst, now
+            return
+        self._tokens, self._at = 0.0, times[-1]

@@ -215,7 +215,7 @@ class Mover:
             age = max(0.0, wall - last.at)
             if last.reason in (Reason.NODE_LOST.value, Reason.NODE_FAULT.value):
                 at_node[last.from_node] = max(at_node[last.from_node], wall - age)
-            elif age < self._policy.cameras_burst / max(self._policy.cameras_per_second, 1e-6):
+            else:
                 singles.append(now - age)
         self._camera_budget.replay(singles, now)
         self._node_budget.replay((now - (wall - at) for at in at_node.values()), now)
@@ -301,12 +301,14 @@ class Mover:
         bad: Counter[str] = Counter()
         on: defaultdict[str, set[str]] = defaultdict(set)
         bad_on: defaultdict[str, set[str]] = defaultdict(set)
+        faults = self.attribution.faults
+        hung = {c.node for c in facts if faults[c.key] is Fault.NODE and _is_connected(c.evidence)}
         for camera in facts:
-            fault = self.attribution.faults[camera.key]
+            fault = faults[camera.key]
             if fault is Fault.STARTING or self._is_dead(camera.node):
                 continue
-            if fault is Fault.NODE and _is_connected(camera.evidence):
-                continue  # neither the network nor a gateway can make workers on one node hang
+            if len(hung) == 1 and fault is Fault.NODE and _is_connected(camera.evidence):
+                continue  # neither the network nor a gateway can make the workers of a single node hang
             scopes = [FLEET]
             if (node := nodes.get(camera.node)) is not None and node.zone:
                 scopes.append(zone_scope(node.zone))
