@@ -48,11 +48,12 @@ def test_four_gpus_six_cameras_then_preferred_ones(site: Site) -> None:
 
     placed = next(name for name, said in scheduled(site).items() if said[0] == "True")
     site.change(placed, suspend=True)
-    site.wait(
-        lambda: sum(said == ("True", "Scheduled") for said in scheduled(site).values()) == 4,
-        "the freed GPU to be taken",
-    )
-    assert sum(said == ("False", "InsufficientGPU") for said in scheduled(site).values()) == 1
+
+    def four_run_one_waits() -> bool:
+        said = list(scheduled(site).values())
+        return (said.count(("True", "Scheduled")), said.count(("False", "InsufficientGPU"))) == (4, 1)
+
+    site.wait(four_run_one_waits, "the freed GPU to be taken")
 
     site.create("hall", gpu={"mode": "Preferred", **gpu})
     site.wait(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -36,6 +36,8 @@ class GatewayPage:
         self.default: Said | None = Said()
         self.failing = False
         """Whether it answers 503."""
+        self.look: Callable[[], None] = lambda: None
+        """Runs before each answer: a test may set `said` by what is so at this moment."""
         self.cameras: set[str] = set()
         self.said: dict[str, Said] = {}
         self._errors: dict[str, int] = {}
@@ -43,6 +45,7 @@ class GatewayPage:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                page.look()
                 body = b"" if page.failing else page.text().encode()
                 self.send_response(503 if page.failing else 200)
                 self.send_header("Content-Length", str(len(body)))
