@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from camfleet_operator.cluster.balance import node_load
 from camfleet_operator.cluster.health import promql
 from camfleet_operator.cluster.health.queries import read_queries
 from camfleet_operator.cluster.settings import OperatorSettings
-from support.require import need
+from support.promtool import promtool
 
 ROOT = CHART.parents[1]
 FILES = "/etc/camfleet-prometheus"
@@ -308,14 +306,6 @@ def discovered(objects: list[Object]) -> Iterator[Object]:
 def written(path: Path, document: Object) -> Path:
     path.write_text(yaml.safe_dump(document))
     return path
-
-
-def promtool(*arguments: str | Path) -> str:
-    program = shutil.which("promtool")
-    need(program, "the program promtool")
-    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 # ── What is refused ─────────────────────────────────────────────────────────────────────────────────────

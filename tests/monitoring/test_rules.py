@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from camfleet_protocol.local import StateFolder
 from support.gateway_page import GatewayPage
 from support.gateway_process import GatewayProcess, put_camera, test_pattern
 from support.prometheus_process import PrometheusProcess
-from support.require import need
+from support.promtool import promtool
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "monitoring" / "rules" / "camfleet.rules.yaml"
@@ -37,12 +35,6 @@ SECTIONS_OF_A_PAGE = [
     "What it means", "Who notices", "Look at", "Likely causes, in this order", "What to do",
     "When it is no fault",
 ]  # fmt: skip
-
-
-def promtool(*arguments: str) -> None:
-    need(shutil.which("promtool"), "the program promtool (Debian: prometheus)")
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 # ── What they do ────────────────────────────────────────────────────────────────────────────────────────

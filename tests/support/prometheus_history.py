@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
-from support.require import need
+from support.promtool import promtool
 
 STEP, HISTORY = 15, 900
 """Seconds between two scrapes, and since the first."""
@@ -40,12 +38,9 @@ class History:
 
     def write(self, folder: Path) -> None:
         """Put it into the folder of a `PrometheusProcess`."""
-        need(shutil.which("promtool"), "the program promtool")
         file = folder / "history.txt"
         file.write_text(self.text())
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(file), str(folder / "data")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr + done.stdout
+        promtool("tsdb", "create-blocks-from", "openmetrics", file, folder / "data")
 
 
 def node_exporter(
