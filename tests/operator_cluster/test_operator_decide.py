@@ -381,6 +381,10 @@ def test_why_a_bad_worker_stays_is_part_of_what_is_said_of_it() -> None:
     plan = plan_camera(look(None, running(), health=gone, held="not moved: paused by Camera door"), NOW)
     said = {c.type: c.message for c in plan.status.conditions}
     assert said["Ready"] == "gone; not moved: paused by Camera door"
+    crashing = running(waiting="CrashLoopBackOff", running=False, exit_code=2)
+    plan = plan_camera(look(None, crashing, held="not moved: paused by Camera door"), NOW)
+    said = {c.type: c.message for c in plan.status.conditions}
+    assert said["Ready"].endswith("with code 2; see its log; not moved: paused by Camera door")
 
 
 def test_a_pod_that_the_kubelet_refuses_twice_is_tried_again_in_ten_seconds() -> None:

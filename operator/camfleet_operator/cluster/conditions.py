@@ -126,7 +126,8 @@ def _streaming(situation: Situation, scheduled: Fact) -> Fact:
         return Fact(_FALSE, "ContainerNotCreated", pod.waiting_message or pod.waiting)
     if pod.waiting == CRASH_LOOP:
         how = f" with code {pod.exit_code}" if pod.exit_code is not None else ""
-        return Fact(_FALSE, "WorkerCrashLoop", f"the worker keeps ending{how}; see its log")
+        message = f"the worker keeps ending{how}; see its log"
+        return Fact(_FALSE, "WorkerCrashLoop", _joined(message, situation.held))
     if pod.running and health is None and STREAMING in situation.before:
         return situation.before[STREAMING]
     if not pod.running or health is None:
