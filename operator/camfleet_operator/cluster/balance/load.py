@@ -288,6 +288,9 @@ def _roomiest(room: Mapping[str, float], loaded: Iterable[float]) -> list[str]:
 
 
 def _hostnames(nodes: Mapping[str, NodeInfo], names: Iterable[str]) -> tuple[str, ...]:
+    """What affinity knows nodes by; where no node can be read, their names, which are mostly the same."""
+    if not nodes:
+        return tuple(names)
     return tuple(nodes[name].hostname for name in names if name in nodes and nodes[name].hostname)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 FLEET = "fleet"
-_SIGNALS = "signals"
+SIGNALS = "signals"
 NODES = "nodes"
 LEAST_BAD, LEAST_NODES = 3, 3
 """Fewer bad cameras are no disaster, whatever share they are; of fewer nodes a single one is most."""
@@ -78,14 +78,14 @@ class Breaker:
                 self._freeze(
                     scope,
                     "FleetDisrupted" if scope == FLEET else "ZoneDisrupted",
-                    f"more than {self._share:.0%} of the cameras{_of(scope)} went bad together",
+                    f"at least {self._share:.0%} of the cameras{_of(scope)} went bad together",
                     now,
                 )
             elif not count.is_disrupted(self._share * _THAW):
                 self._thaw(scope, now)
-        for scope in self._frozen.keys() - counts.keys() - {_SIGNALS, NODES}:
+        for scope in self._frozen.keys() - counts.keys() - {SIGNALS, NODES}:
             self._thaw(scope, now)
-        for scope, why in ((_SIGNALS, blind), (NODES, nowhere)):
+        for scope, why in ((SIGNALS, blind), (NODES, nowhere)):
             if why is not None:
                 self._freeze(scope, *why, now)
             else:
@@ -93,7 +93,7 @@ class Breaker:
 
     def frozen(self, scopes: Iterable[str] = ()) -> Frozen | None:
         """What holds a camera of these scopes, if anything does; the fleet is always one of them."""
-        for scope in (_SIGNALS, NODES, FLEET, *scopes):
+        for scope in (SIGNALS, NODES, FLEET, *scopes):
             if (found := self._frozen.get(scope)) is not None:
                 return found
         return None
@@ -105,7 +105,7 @@ class Breaker:
     def thawed_at(self, scopes: Iterable[str] = ()) -> float:
         """When the last of these scopes thawed; minus infinity if none was frozen."""
         never = float("-inf")
-        return max(self._thawed.get(scope, never) for scope in (_SIGNALS, NODES, FLEET, *scopes))
+        return max(self._thawed.get(scope, never) for scope in (SIGNALS, NODES, FLEET, *scopes))
 
     def _freeze(self, scope: str, reason: str, message: str, now: float) -> None:
         before = self._frozen.get(scope)

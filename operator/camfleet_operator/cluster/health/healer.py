@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from camfleet_operator.cluster.balance.placement import Placement
 from camfleet_operator.cluster.balance.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.events import EventRecorder
+from camfleet_operator.cluster.health.breaker import NODES, SIGNALS
 from camfleet_operator.cluster.health.faults import NodeFacts, count_faults, count_nodes
 from camfleet_operator.cluster.health.moves import Mover
 from camfleet_operator.cluster.health.orders import (
@@ -302,11 +303,19 @@ class Healer:
         logger.info("%s: %s", reason, decision.message, extra={"camera": key})
         self._events.record(entry.reference(), "Normal" if would else "Warning", reason, decision.message)
 
+    def _tell_some(self, message: str) -> None:
+        """Tell a few cameras why none is moved: of these freezes no single camera hears otherwise."""
+        for key in sorted(self._store.keys())[:MAX_FREEZE_EVENTS]:
+            if (entry := self._store.camera(key)) is not None:
+                self._events.record(entry.reference(), "Warning", "MoveHeld", f"nothing is moved: {message}")
+
     def _tell_frozen(self) -> None:
         frozen = {found.scope: found for found in self.mover.frozen()}
         for scope in frozen.keys() - self._frozen:
             logger.warning("nothing is moved in scope %s: %s", scope, frozen[scope].message)
             self._metrics.frozen(scope, True)
+            if scope in (SIGNALS, NODES):
+                self._tell_some(frozen[scope].message)
         for scope in self._frozen - frozen.keys():
             logger.info("scope %s may be moved again", scope)
             self._metrics.frozen(scope, False)

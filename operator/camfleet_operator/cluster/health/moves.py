@@ -383,7 +383,7 @@ class Mover:
         if camera.request and camera.request != (camera.last.request if camera.last else ""):
             return self._on_request(camera, state, now, wall)
         if relief is not None and relief.key == camera.key and fault is Fault.NONE:
-            return self._on_relief(camera, state, now, wall, paused, relief)
+            return self._on_relief(camera, state, now, wall, nodes, paused, relief)
         if fault not in (Fault.WORKER, Fault.NODE) or not camera.pod_uid:
             return _explain_quiet(fault, camera.evidence), None
         reason = Reason.WORKER_FAULT
@@ -489,9 +489,16 @@ class Mover:
         return self._ordered(camera, state, wall, Reason.REQUESTED, text)
 
     def _on_relief(
-        self, camera: MoveFacts, state: _Camera, now: float, wall: float, paused: str, relief: Relief
+        self,
+        camera: MoveFacts,
+        state: _Camera,
+        now: float,
+        wall: float,
+        nodes: Mapping[str, NodeFacts],
+        paused: str,
+        relief: Relief,
     ) -> tuple[Decision, Order | None]:
-        if held := self._held(camera, Reason.RELIEF, relief.message, (), paused):
+        if held := self._held(camera, Reason.RELIEF, relief.message, _scopes(nodes, camera.node), paused):
             return held, None
         if wall < state.moved_at + AVOID_SECONDS or not self._camera_budget.take(now):
             return NOTHING, None
