@@ -251,6 +251,9 @@ async def test_events_wait_for_their_acknowledgement(tmp_path: Path) -> None:
         gateway.ack_events = True
         async with worker_process(tmp_path, gateway_url=gateway.url, **MOCK):
             await gateway.until(lambda: first <= set(gateway.events), "the events of the killed worker")
+            await gateway.until(lambda: len(set(gateway.events) - first) >= 2, "two of its own")
+            seen = len(gateway.stats)  # and what has been acknowledged meanwhile is known to the worker
+            await gateway.until(lambda: len(gateway.stats) >= seen + 2, "stats")
             sent = gateway.event_sends
             await gateway.stop()
             await gateway.start()
