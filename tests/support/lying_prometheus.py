@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, urlencode
 import httpx
 
 SLOW_SECONDS = 30.0
+NO_ANSWER = 0
+"""Instead of a status: the server is not there, so the connection ends."""
 Result = list[dict[str, Any]]
 
 
@@ -42,6 +44,9 @@ class LyingPrometheus:
                 self._answer(*proxy.answer(self.path.partition("?")[0], body))
 
             def _answer(self, status: int, body: bytes) -> None:
+                if status == NO_ANSWER:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -106,7 +111,7 @@ class LyingPrometheus:
                 headers={"Content-Type": "application/x-www-form-urlencoded"},
             )
         except httpx.HTTPError:
-            return 502, b"bad gateway"
+            return NO_ANSWER, b""
         change = _CHANGES.get(lie)
         if change is None or real.status_code != 200:
             return real.status_code, real.content
