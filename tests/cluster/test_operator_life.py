@@ -201,8 +201,11 @@ def test_a_pod_that_fails_is_followed_by_another(site: Site) -> None:
         failed = {"phase": "Failed", "reason": "OutOfpods", "containerStatuses": []}
         site.plane.patch(f"{site.pods_path}/{name}/status", {"status": failed})
         site.wait(
-            lambda attempt=attempt: site.camera("door")["status"]["worker"]["attempt"] == attempt,
-            f"attempt {attempt}",
+            lambda attempt=attempt: (
+                [pod["metadata"]["labels"]["camfleet.io/attempt"] for pod in site.pods("door")]
+                == [str(attempt)]
+            ),
+            f"the pod of attempt {attempt}",
             seconds=25,
         )
     site.wait_ready("door")
