@@ -76,6 +76,7 @@ class Found:
     node_starts_s: list[float] = field(default_factory=list)
     """When it was decided to move the first camera of each lost node."""
     most_per_second: int = 0
+    """Decisions; Kubernetes' own evictions, at the same pace of nodes but a minute later, come on top."""
     over_budget: int = 0
     """Nodes that were begun before their turn."""
     mixed: int = 0
@@ -181,7 +182,7 @@ async def judge(url: str, cameras: int, found: Found) -> None:
             await asyncio.sleep(1.0)
 
 
-async def measure(cameras: int, nodes: int, lost: int) -> Found:
+async def measure(cameras: int, nodes: int, lost: int, *, judging: bool = True) -> Found:
     """All of it."""
     found = Found(cameras, nodes, lost)
     async with AsyncExitStack() as stack:
@@ -208,13 +209,18 @@ async def measure(cameras: int, nodes: int, lost: int) -> Found:
             await cluster.until(lambda: len(page.pods) >= cameras, seconds=120 + cameras / 5, what="pods run")
             await _ready(cluster, cameras)
             await asyncio.sleep(REST_SECONDS)  # the minute of hurry after a start is over
-            await _rest(cluster, operator, found)
-            await judge(prometheus.url, cameras, found)
+            if judging:
+                await _rest(cluster, operator, found)
+                await judge(prometheus.url, cameras, found)
             await _lose(cluster, page, operator, found)
         finally:
             operator.check()
             log = (plane.folder / "operator.log").read_text(errors="replace")
-            print(log[-3000:], file=sys.stderr)
+            # Without the creations there is what was decided.
+            print(
+                "\n".join(line for line in log.splitlines() if "created pod" not in line)[-20000:],
+                file=sys.stderr,
+            )
     return found
 
 
@@ -264,11 +270,12 @@ async def _lose(cluster: Cluster, page: Page, operator: OperatorProcess, found: 
             creations[write.object.rpartition("-")[0]].append(write.at - lost_at)
     found.moved = len(creations.keys() & hit.keys())
     found.others_touched = len(creations.keys() - hit.keys())
-    found.doubled = sum(len(times) > 1 for times in creations.values())
+    again = {camera: [round(at, 1) for at in times] for camera, times in creations.items() if len(times) > 1}
+    found.doubled = len(again)
+    if again:
+        print(f"more than one new pod: {again}", file=sys.stderr)
     times = {camera: min(creations[camera]) for camera in hit if camera in creations}
     found.first_move_s, found.last_move_s = min(times.values()), max(times.values())
-    seconds = collections.Counter(int(at) for at in times.values())
-    found.most_per_second = max(seconds.values())
     decided: dict[str, float] = {}
     reasons: collections.Counter[str] = collections.Counter()
     async for camera in cluster.list_all("/apis/camfleet.io/v1alpha1/cameras"):
@@ -281,6 +288,7 @@ async def _lose(cluster: Cluster, page: Page, operator: OperatorProcess, found: 
         if at >= 0:
             decided[key] = at
     found.reasons = dict(reasons)
+    found.most_per_second = max(collections.Counter(decided.values()).values(), default=0)
     _pace(found, {camera: placed[pod] for camera, pod in hit.items()}, decided)
 
 
@@ -300,15 +308,18 @@ def _pace(found: Found, node_of: dict[str, str], times: dict[str, float]) -> Non
 
 def goals(found: Found) -> list[tuple[str, float, float]]:
     """What was promised: text, figure, bound."""
-    return [
-        ("one tick, wall seconds (median)", statistics.median(found.tick_wall_s), 2.0),
-        ("one tick, CPU seconds (median)", statistics.median(found.tick_cpu_s), 1.0),
+    judging = [
+        ("one tick, wall seconds (median)", statistics.median(found.tick_wall_s or [0.0]), 2.0),
+        ("one tick, CPU seconds (median)", statistics.median(found.tick_cpu_s or [0.0]), 1.0),
         ("all that the operator does per tick at rest, CPU seconds", found.rest_cpu_per_tick_s, 1.0),
+    ]
+    return [
+        *(judging if found.tick_wall_s else ()),
         ("cameras of lost nodes that were not moved", found.hit - found.moved, 0),
         ("cameras of other nodes that were touched", found.others_touched, 0),
         ("cameras with two new pods", found.doubled, 0),
         ("nodes begun before their turn", found.over_budget, 0),
-        ("most moves in a second", found.most_per_second, 10),
+        ("most decisions in a second", found.most_per_second, 10),
     ]
 
 
@@ -319,11 +330,12 @@ def main() -> int:
     parser.add_argument("--cameras", type=int, default=5000)
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--lost", type=int, default=20)
+    parser.add_argument("--only-moves", action="store_true", help="leave out what judging costs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     where = machine()
-    found = asyncio.run(measure(options.cameras, options.nodes, options.lost))
+    found = asyncio.run(measure(options.cameras, options.nodes, options.lost, judging=not options.only_moves))
     document: dict[str, Any] = {"machine": where, **asdict(found)}
     print(json.dumps(document, indent=1))
     if options.json is not None:
