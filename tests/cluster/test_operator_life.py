@@ -197,6 +197,7 @@ def test_a_pod_that_fails_is_followed_by_another(site: Site) -> None:
     site.create("door")
     site.wait_ready("door")
     for attempt in (2, 3):  # the kubelet's refusals leave no container that could tell when it ended
+        site.wait(lambda: running(site, "door"), "the pod to run")  # or kwok would still say that it does
         name = site.pod("door")["metadata"]["name"]
         failed = {"phase": "Failed", "reason": "OutOfpods", "containerStatuses": []}
         site.plane.patch(f"{site.pods_path}/{name}/status", {"status": failed})

@@ -34,7 +34,11 @@ UNITS = {
     "rtsp": ("tests/worker/test_worker_rtsp.py",),
     "fleet": ("tests/e2e/test_local_fleet.py",),
     # They measure how steady pictures come, and how soon somebody is back.
-    "alone": ("tests/e2e/test_local_pace.py", "tests/gateway/test_gateway_fanout.py::test_slow_viewers"),
+    "alone": (
+        "tests/e2e/test_local_pace.py",
+        "tests/gateway/test_gateway_fanout.py::test_slow_viewers",
+        "tests/page/test_page_faces.py::test_boxes_stand_on_faces",  # boxes of the last inference
+    ),
 }
 """By name: beginnings of the node ids of what stays together. What takes longest starts first."""
 
