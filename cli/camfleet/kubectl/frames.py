@@ -64,26 +64,31 @@ def pictures(
         Problem: The gateway does not let us, or does not know the camera.
     """
     with _open(gateway, token) as socket:
-        socket.send(Subscribe(cameras=(camera,), window=2, annotated=annotated).encode())
-        known: CameraInfo | None = None
-        until = time.monotonic() + patience
-        while True:
-            try:
-                message = socket.recv(timeout=max(0.0, until - time.monotonic()))
-            except TimeoutError:
-                raise Declined(f"no picture of {camera} within {patience:g} s", _state(known)) from None
-            except ConnectionClosed as error:
-                raise _closed(error) from None
-            if isinstance(message, str):
-                known = _control(message, camera) or known
-                continue
-            frame = _frame(message)
-            if frame is None:
-                continue
-            socket.send(Ack(id=frame.camera_id, seq=frame.seq).encode())
-            if frame.opcode is Opcode.FRAME and frame.codec is Codec.JPEG:
-                yield _picture(frame)
-                until = time.monotonic() + patience
+        try:
+            yield from _follow(socket, camera, annotated, patience)
+        except ConnectionClosed as error:  # while we listen, or before we could say a word
+            raise _closed(error) from None
+
+
+def _follow(socket: ClientConnection, camera: str, annotated: bool, patience: float) -> Iterator[Picture]:
+    socket.send(Subscribe(cameras=(camera,), window=2, annotated=annotated).encode())
+    known: CameraInfo | None = None
+    until = time.monotonic() + patience
+    while True:
+        try:
+            message = socket.recv(timeout=max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            raise Declined(f"no picture of {camera} within {patience:g} s", _state(known)) from None
+        if isinstance(message, str):
+            known = _control(message, camera) or known
+            continue
+        frame = _frame(message)
+        if frame is None:
+            continue
+        socket.send(Ack(id=frame.camera_id, seq=frame.seq).encode())
+        if frame.opcode is Opcode.FRAME and frame.codec is Codec.JPEG:
+            yield _picture(frame)
+            until = time.monotonic() + patience
 
 
 def _open(gateway: str, token: str) -> ClientConnection:
