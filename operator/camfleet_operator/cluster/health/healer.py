@@ -17,7 +17,7 @@ from camfleet_operator.cluster.balance.placement import Placement
 from camfleet_operator.cluster.balance.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.health.breaker import NODES, SIGNALS
-from camfleet_operator.cluster.health.faults import NodeFacts, count_faults, count_nodes
+from camfleet_operator.cluster.health.faults import Fault, NodeFacts, count_faults, count_nodes
 from camfleet_operator.cluster.health.moves import Mover
 from camfleet_operator.cluster.health.orders import (
     Act,
@@ -41,6 +41,7 @@ from camfleet_protocol.camera import Camera, CameraStatus, ConditionStatus, Reas
 logger = logging.getLogger(__name__)
 
 RESTLESS_SECONDS = 1.0
+REST_SHARE = 4.0
 MAX_COUNT = 1000
 """Moves in a row that are told apart."""
 MAX_FREEZE_EVENTS = 20
@@ -126,6 +127,7 @@ class Healer:
         self._frozen: frozenset[str] = frozenset()
         self._freeze_events = 0
         self._restless = asyncio.Event()
+        self._seen: dict[str, MoveFacts] = {}
 
     # ── What the reconciler asks ────────────────────────────────────────────────────────────────────
 
@@ -189,10 +191,14 @@ class Healer:
 
     async def run(self) -> None:
         """Look every second while something is at fault, until cancelled."""
+        spent = 0.0
         while True:
             await self._restless.wait()
-            await asyncio.sleep(RESTLESS_SECONDS)
-            self.tick()
+            # Of thousands of cameras a look takes a while, and others need the loop most of the time.
+            await asyncio.sleep(max(RESTLESS_SECONDS, REST_SHARE * spent))
+            started = self._clock()
+            self.tick(again=True)
+            spent = self._clock() - started
 
     def reset(self) -> None:
         """Another replica acts now, or this one acts anew."""
@@ -203,12 +209,18 @@ class Healer:
         self._frozen = frozenset()
         self._restless.clear()
 
-    def tick(self) -> None:
-        """Look once."""
+    def tick(self, *, again: bool = False) -> None:
+        """Look once.
+
+        Args:
+            again: The gateways have said nothing new since the last time, so only cameras that were not well
+                are looked at closely.
+        """
         if not self._leading():
             return
         now, wall = self._clock(), self._wall()
-        cameras = self.facts()
+        cameras = self._facts_again() if again else self.facts()
+        self._seen = {camera.key: camera for camera in cameras}
         nodes = self._nodes.facts({camera.node for camera in cameras if camera.node})
         blind = self._hearing.blind()
         outcome = self.mover.tick(
@@ -241,6 +253,17 @@ class Healer:
     def facts(self) -> list[MoveFacts]:
         """Every camera that should have a worker, as it is now."""
         return [self._facts_of(entry, pod) for entry, pod in self._cameras()]
+
+    def _facts_again(self) -> list[MoveFacts]:
+        """As `facts`; what was well at the last look is taken to be as it was."""
+        faults = self.mover.attribution.faults
+        found: list[MoveFacts] = []
+        for entry, pod in self._cameras():
+            seen = self._seen.get(entry.key)
+            same = seen is not None and pod is not None and seen.pod_uid == pod.uid and not pod.deleting
+            well = faults.get(entry.key) is Fault.NONE and not entry.move_request
+            found.append(seen if seen is not None and same and well else self._facts_of(entry, pod))
+        return found
 
     def _cameras(self) -> Iterator[tuple[CameraEntry, PodSeen | None]]:
         for key in self._store.keys():

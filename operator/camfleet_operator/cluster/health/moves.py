@@ -189,7 +189,9 @@ class Mover:
         self.attribution = attribute(facts, nodes, readings=policy.readings, bad_for=policy.bad_for)
         self._breaker.tick(now, self._counts(facts, nodes), blind=blind, nowhere=_nowhere(nodes))
         self._note_nodes(wall, nodes)
-        self.restless = any(r.state is NodeState.SUSPECT for r in self.attribution.nodes.values())
+        # A node whose workers are gone is lost as soon as its Lease is late; the other way round, we hear.
+        reports = self.attribution.nodes.values()
+        self.restless = any(report.state is NodeState.SUSPECT and report.bad for report in reports)
         orders: list[Order] = []
         changed: dict[str, Decision] = {}
         for camera in self._by_urgency(cameras):
