@@ -16,6 +16,7 @@ class Relay:
         self._port = port
         self._frozen: set[asyncio.Event] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -28,6 +29,9 @@ class Relay:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for writer in self._writers:
+                writer.transport.abort()  # what a frozen link still holds would keep it open
+            await asyncio.sleep(0)
 
     def freeze(self) -> None:
         """Let nothing more through on the connections that there are."""
@@ -42,6 +46,7 @@ class Relay:
         except OSError:
             writer.close()
             return
+        self._writers += (writer, downstream)
         flowing = asyncio.Event()
         flowing.set()
         self._frozen.add(flowing)
