@@ -78,7 +78,7 @@ class Breaker:
                 self._freeze(
                     scope,
                     "FleetDisrupted" if scope == FLEET else "ZoneDisrupted",
-                    f"at least {self._share:.0%} of the cameras{_of(scope)} went bad together",
+                    f"at least {self._share:.0%} of the cameras{_of(scope)} are bad or unknown at once",
                     now,
                 )
             elif not count.is_disrupted(self._share * _THAW):
