@@ -53,7 +53,7 @@ ABSENT_SECONDS = 12.0
 _JITTER = 0.2
 _SOON_SECONDS = 10.0
 _STALE = Health(Verdict.UNKNOWN, None, None, None, None, "SignalsStale")
-_MAX_AVOIDED = 16
+_MAX_AVOIDED = 64
 
 
 @dataclass(slots=True)
