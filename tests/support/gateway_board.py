@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+
+from support.page_server import PageServer
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ GONE = Cam(worker=0)
 """No worker here."""
 
 
-class GatewayBoard:
+class GatewayBoard(PageServer):
     """One gateway's page on a loopback port. `status` other than 200 is a gateway in trouble."""
 
     def __init__(self) -> None:
@@ -56,43 +54,10 @@ class GatewayBoard:
         self.status = 200
         self.clock: float | None = None
         """The gateway's clock if it stands still."""
-        board = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = board.text().encode() if board.status == 200 else b""
-                self.send_response(board.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def instance(self) -> str:
-        """`host:port`."""
-        return f"127.0.0.1:{self._server.server_port}"
-
-    @property
-    def url(self) -> str:
-        """Where the page is."""
-        return f"http://{self.instance}/metrics"
+    def answer(self) -> tuple[int, bytes]:
+        return self.status, self.text().encode() if self.status == 200 else b""
 
     def text(self) -> str:
         """The page now; cameras are `namespace.name`, or a name in `n`."""

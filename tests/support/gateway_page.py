@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+
+from support.page_server import PageServer
 
 _FAMILIES = (
     "worker_connected",
@@ -29,7 +27,7 @@ class Said:
     error: str = ""
 
 
-class GatewayPage:
+class GatewayPage(PageServer):
     """Serves the page on loopback; `default` is said of each of `cameras` that has no word of its own."""
 
     def __init__(self) -> None:
@@ -41,39 +39,11 @@ class GatewayPage:
         self.cameras: set[str] = set()
         self.said: dict[str, Said] = {}
         self._errors: dict[str, int] = {}
-        page = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                page.look()
-                body = b"" if page.failing else page.text().encode()
-                self.send_response(503 if page.failing else 200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self._server.server_port}/metrics"
+    def answer(self) -> tuple[int, bytes]:
+        self.look()
+        return (503, b"") if self.failing else (200, self.text().encode())
 
     def say(self, camera: str, **facts: object) -> None:
         """Say something else of one camera."""

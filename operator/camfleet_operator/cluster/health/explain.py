@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.health.faults import Fault
 from camfleet_operator.cluster.health.moves import Mover
 from camfleet_operator.cluster.health.orders import MoveFacts
+from camfleet_operator.cluster.health.times import rfc3339
 from camfleet_operator.cluster.health.verdicts import Evidence, Health, Verdict
 from camfleet_operator.cluster.store import CameraEntry, Store
 
@@ -217,8 +217,3 @@ def _where(entry: CameraEntry | None, facts: MoveFacts | None) -> dict[str, Any]
         "placement": facts.placement if facts is not None else "",
         "lastReassignment": last.model_dump(mode="json", by_alias=True) if last is not None else None,
     }
-
-
-def rfc3339(seconds: float) -> str:
-    """Unix seconds as a time in UTC."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.health.scrape import Scrape
+from camfleet_operator.cluster.health.times import rfc3339
 from camfleet_operator.cluster.health.verdicts import (
     UNKNOWN_AFTER_SECONDS,
     Criteria,
@@ -268,5 +268,4 @@ class Signals:
     def _time(self, moment: float | None) -> str | None:
         if moment is None:
             return None
-        wall = time.time() - (self._clock() - moment)
-        return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return rfc3339(time.time() - (self._clock() - moment))
