@@ -17,7 +17,8 @@ Schema = dict[str, Any]
 
 _KEPT = (
     *("type", "format", "description", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum"),
-    *("multipleOf", "maxItems", "maxProperties", "required", "items", "properties", "additionalProperties"),
+    *("multipleOf", "minItems", "maxItems", "maxProperties", "required"),
+    *("items", "properties", "additionalProperties"),
     *("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"),
     *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations"),
 )

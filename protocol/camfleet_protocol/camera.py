@@ -59,6 +59,14 @@ from camfleet_protocol.status import (
     Status,
     WorkerStatus,
 )
+from camfleet_protocol.vision import (
+    Alerts,
+    DetectorOptionsList,
+    FaceRecognitionSpec,
+    Masks,
+    PrivacySpec,
+    Zones,
+)
 
 __all__ = [
     "API_VERSION",
@@ -109,27 +117,26 @@ DEFAULT_NAMESPACE = "default"
 _NAMED = Rule(f"self.metadata.name.matches(r'{LABEL_PATTERN}')", LABEL_MESSAGE, "metadata.name")
 
 
-class FaceRecognitionSpec(Spec):
-    """Recognition of enrolled people. Off unless switched on: see the privacy notes in the docs."""
-
-    enabled: Flag | None = None
-    """Whether faces are compared with the enrolled people. Unset: false."""
-
-
 class InferenceSpec(Spec):
     """What is looked for in the pictures."""
 
     enabled: Flag | None = None
     """Whether anything is looked for at all. Unset: true."""
     detectors: Annotated[tuple[DnsLabel, ...], Field(max_length=8)] | None = None
-    """Names of the detectors to run, such as yunet (faces), motion, or one that the worker's image adds. A
-    list replaces the profile's list. Unset: yunet."""
+    """Names of the detectors to run: yunet or scrfd (faces), yolox (objects), motion, or one that the
+    worker's image adds. All get the same picture. A list replaces the profile's list. Unset: yunet."""
+    detector_options: DetectorOptionsList | None = None
+    """How single detectors run where they differ from the others. A list replaces the profile's list."""
     fps: Fps | None = None
     """Inferences per second, at most; a worker that cannot keep up does fewer and is never late. Unset: 5."""
     confidence: Fraction | None = None
     """Lowest score, from 0 to 1, that counts as a detection. Unset: 0.7."""
     face_recognition: FaceRecognitionSpec | None = None
     """Recognition of enrolled people. Off unless switched on: see the privacy notes in the docs."""
+    zones: Zones | None = None
+    """Parts of the picture that events and alerts tell by name. A list replaces the profile's list."""
+    masks: Masks | None = None
+    """Parts of the picture in which nothing is looked for. A list replaces the profile's list."""
     backend: Literal["auto", "onnxruntime", "opencv"] | None = None
     """What runs the models: auto takes the best that the worker's image has. Unset: auto."""
     engine: DnsLabel | None = None
@@ -283,6 +290,10 @@ class SharedSpec(Spec):
     """Where the scheduler may put the worker. A change replaces the worker. No effect on one box."""
     health: HealthSpec | None = None
     """When the camera counts as broken. Changes apply without a restart."""
+    privacy: PrivacySpec | None = None
+    """What is kept of the people in the pictures. Changes apply without a restart."""
+    alerts: Alerts | None = None
+    """Rules that raise alerts. A list replaces the profile's list."""
     site: DnsLabel | None = None
     """Where the camera is, such as north: a label on its metrics and events."""
 

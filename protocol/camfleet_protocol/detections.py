@@ -28,6 +28,8 @@ class Detection(BaseModel):
     landmarks: tuple[tuple[Unit, Unit], ...] = Field(default=(), max_length=128)
     """For faces: right eye, left eye, nose, right and left corner of the mouth."""
     track_id: Annotated[int | None, Field(ge=0)] = None
+    person: Annotated[str, Field(max_length=64)] = ""
+    """Id of the enrolled person that the face is of; the label then is their name. Empty: not recognised."""
 
 
 class FrameMeta(BaseModel):

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -266,6 +267,18 @@ Opaque = Annotated[
     WithJsonSchema({"type": "object", "maxProperties": 64, "x-kubernetes-preserve-unknown-fields": True}),
 ]
 """An object that is passed on as it is; Kubernetes checks it where it is used."""
+
+
+def _unique_names(value: Any) -> Any:
+    names = [entry.name for entry in value]
+    if len(set(names)) < len(names):
+        raise ValueError("two entries have the same name")
+    return value
+
+
+UNIQUE_NAMES = AfterValidator(_unique_names)
+BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+"""A list whose entries have names of their own, for the API server; `UNIQUE_NAMES` says it to pydantic."""
 
 # ── URLs ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,10 +13,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from camfleet_protocol.camera import SourceType
+from camfleet_protocol.detections import MAX_DETECTIONS
 
 MAX_VIEWER_CONTROL_BYTES = 64 * 1024
 MAX_WORKER_CONTROL_BYTES = 256 * 1024
 MAX_SUBSCRIPTIONS = 256
+MAX_PICTURE_CHARACTERS = 112 * 1024
+"""Of base64: 84 KiB of JPEG."""
+MAX_EMBEDDING_CHARACTERS = 4096
+"""Of base64: 1,536 values of two bytes."""
 
 CameraId = Annotated[str, Field(min_length=1, max_length=127, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 NumericId = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
@@ -90,10 +95,15 @@ class EventRecord(Message):
     """Unix seconds."""
     camera: CameraId
     type: Annotated[str, Field(min_length=1, max_length=48, pattern=r"^[a-z][a-z0-9_.]*$")]
-    """`source.connected`, `source.lost`, `source.auth_failed`, `detection.started`, `detection.ended`, …"""
+    """`appearance`, `source.connected`, `source.lost`, `detection.started`, `camera.offline`, `alert`, …"""
     severity: Literal["info", "warning", "critical"] = "info"
     message: Annotated[str, Field(max_length=512)] = ""
     data: dict[str, Any] = Field(default_factory=dict)
+    """What the type has more to say; of an `appearance` it is an `Appearance`."""
+    revision: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """An event that goes on is told again under its id with a higher revision; it replaces the lower ones."""
+    order: Count = 0
+    """Rises by one per event of a camera, over restarts of its worker; 0 if the gateway made the event."""
 
 
 class GoAway(Message):
@@ -249,6 +259,15 @@ class FrameCounts(Message):
     dropped: Annotated[dict[MetricLabel, Count], Field(max_length=16)] = Field(default_factory=dict)
 
 
+class Present(Message):
+    """How many things of a class are in view, and in one of the zones."""
+
+    label: Annotated[str, Field(min_length=1, max_length=32)]
+    zone: Annotated[str, Field(max_length=63)] = ""
+    """Empty: the whole picture."""
+    count: Annotated[int, Field(ge=0, le=MAX_DETECTIONS)]
+
+
 class Stats(Message):
     """Sent every second. Silence for 5 s counts as a lost worker."""
 
@@ -268,6 +287,16 @@ class Stats(Message):
     settings_hash: Annotated[str, Field(max_length=64)] = ""
     events_dropped: Count = 0
     """Events that the worker's full outbox has lost."""
+    events_pending: Count = 0
+    """Events in the outbox that the gateway has not acknowledged."""
+    outbox_problem: Annotated[str, Field(max_length=256)] = ""
+    """Why events cannot be kept now (a full disk, say); empty when all is well."""
+    embedder: Annotated[str, Field(max_length=128)] = ""
+    """The embedding model that runs; empty while faces are not recognised."""
+    gallery_version: Count = 0
+    """Version of the people that faces are compared with; 0 before the first gallery of this model."""
+    present: Annotated[tuple[Present, ...], Field(max_length=128)] = ()
+    """What is in view now."""
     cpu_seconds: Seconds = 0.0
     resident_bytes: Count = 0
     gpu_bytes: Count = 0
@@ -279,6 +308,14 @@ class WorkerEvent(Message):
 
     op: Literal["event"] = "event"
     event: EventRecord
+    crop: Annotated[str, Field(max_length=MAX_PICTURE_CHARACTERS)] = ""
+    """Base64 of a JPEG: the best picture of what appeared."""
+    scene: Annotated[str, Field(max_length=MAX_PICTURE_CHARACTERS)] = ""
+    """Base64 of a JPEG: the whole picture that the crop is from."""
+    embedding: Annotated[str, Field(max_length=MAX_EMBEDDING_CHARACTERS)] = ""
+    """Base64 of little-endian float16, of length 1: the face."""
+    embedder: Annotated[str, Field(max_length=128)] = ""
+    """Name and version of the model that made the embedding, such as mobilefacenet@b7120c095d60."""
 
 
 WorkerMessage = Annotated[WorkerHello | Stats | WorkerEvent, Field(discriminator="op")]
@@ -304,10 +341,11 @@ class FrameAck(Message):
 
 
 class EventAck(Message):
-    """The event is stored; the worker may forget it."""
+    """The event is stored; the worker may forget it up to this revision."""
 
     op: Literal["event_ack"] = "event_ack"
     id: Annotated[str, Field(min_length=1, max_length=64)]
+    revision: Annotated[int, Field(ge=0)] = 0
 
 
 class Demand(Message):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from camfleet_protocol import vision
 from camfleet_protocol.camera import Camera, CameraProfile, DnsLabel, Fps, SharedSpec
 
 
@@ -22,10 +23,46 @@ class _Settings(BaseModel):
     )
 
 
+class DetectorOptions(vision.DetectorOptions):
+    """How one of the detectors runs, where it differs from the others."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Zone(vision.ZoneSpec):
+    """A named part of the picture."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Mask(vision.MaskSpec):
+    """A part of the picture in which nothing is looked for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Alert(vision.AlertSpec):
+    """A rule that raises an alert at the gateway."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class FaceRecognitionSettings(_Settings):
-    """Recognition of enrolled people, off by default."""
+    """Recognition of enrolled people, off by default; a threshold that is None is the model's own."""
 
     enabled: bool = False
+    model: DnsLabel = "mobilefacenet"
+    threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    margin: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    min_face_pixels: Annotated[int, Field(ge=0, le=4096)] = 40
+    groups: Annotated[tuple[DnsLabel, ...], Field(max_length=16)] | None = None
+
+
+class PrivacySettings(_Settings):
+    """What is kept of the people in the pictures; no retention of its own means no recognition."""
+
+    retention_days: Annotated[int | None, Field(ge=1, le=3650)] = None
+    blur_faces: vision.BlurFaces = vision.BlurFaces.NEVER
 
 
 class InferenceSettings(_Settings):
@@ -35,6 +72,9 @@ class InferenceSettings(_Settings):
     detectors: Annotated[tuple[DnsLabel, ...], Field(max_length=8)] = ("yunet",)
     fps: Fps = 5.0
     confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.7
+    detector_options: Annotated[tuple[DetectorOptions, ...], Field(max_length=8)] = ()
+    zones: Annotated[tuple[Zone, ...], Field(max_length=vision.MAX_ZONES)] = ()
+    masks: Annotated[tuple[Mask, ...], Field(max_length=vision.MAX_ZONES)] = ()
     face_recognition: FaceRecognitionSettings = FaceRecognitionSettings()
     backend: Literal["auto", "onnxruntime", "opencv"] = "auto"
     engine: DnsLabel | None = None
@@ -63,7 +103,18 @@ class Settings(_Settings):
     inference: InferenceSettings = InferenceSettings()
     stream: StreamSettings = StreamSettings()
     health: HealthSettings = HealthSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    alerts: Annotated[tuple[Alert, ...], Field(max_length=vision.MAX_ALERTS)] = ()
     site: DnsLabel | None = None
+
+    @property
+    def recognition(self) -> bool:
+        """Whether faces are to be recognised: switched on, and it is said how long anything is kept."""
+        return (
+            self.inference.enabled
+            and self.inference.face_recognition.enabled
+            and self.privacy.retention_days is not None
+        )
 
     @property
     def hash(self) -> str:

@@ -28,6 +28,8 @@ class Opcode(IntEnum):
     VIDEO_CHUNK = 2
     CODEC_CONFIG = 3
     DETECTIONS = 4
+    GALLERY = 5
+    """Gateway to worker: a part of the people that faces are compared with (`camfleet_protocol.gallery`)."""
 
 
 class Codec(IntEnum):
@@ -38,6 +40,8 @@ class Codec(IntEnum):
     H264_ANNEX_B = 2
     H265 = 3
     FMP4 = 4
+    ZLIB = 5
+    """zlib (RFC 1950)."""
 
 
 class Flags(IntFlag):

@@ -1,0 +1,1 @@
+"""What outlives the gateway: events, people, alerts and the audit log, in SQLite or PostgreSQL."""
