@@ -81,9 +81,10 @@ lock: ## Resolve the lock files anew (needs uv)
 	$(COMPILE) pyproject.toml --extra dev --output-file requirements.lock
 	echo hatchling | $(PART) - --output-file requirements-build.lock
 	$(PART) pyproject.toml --extra operator --output-file operator/requirements.lock
-	$(PART) pyproject.toml --extra gateway --output-file gateway/requirements.lock
-	sed -n 's/^opencv-python==\([^ ]*\).*/opencv-python-headless==\1/p' requirements.lock \
-		| $(PART) pyproject.toml - --extra worker --no-emit-package opencv-python --output-file worker_image/requirements.lock
+	for part in gateway:gateway worker:worker_image; do \
+		sed -n 's/^opencv-python==\([^ ]*\).*/opencv-python-headless==\1/p' requirements.lock \
+		| $(PART) pyproject.toml - --extra $${part%:*} --no-emit-package opencv-python --output-file $${part#*:}/requirements.lock; \
+	done
 
 clean: ## Remove the virtual environment and the demo's folder
 	rm -rf $(VENV) demo
