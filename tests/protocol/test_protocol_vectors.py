@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from camfleet_protocol import messages
 from camfleet_protocol.detections import encode_meta, parse_meta
+from camfleet_protocol.gallery import decode_part
 from camfleet_protocol.window import window_size
-from camfleet_protocol.wire import WireError, WireFault, encode_frame, parse_frame
+from camfleet_protocol.wire import Codec, Opcode, WireError, WireFault, encode_frame, parse_frame
 from support.require import ROOT
 
 FILE = ROOT / "tests" / "vectors" / "camera_v1.json"
@@ -116,3 +118,49 @@ def test_unknown_fields_are_ignored() -> None:
 @pytest.mark.parametrize("case", VECTORS["windows"])
 def test_window_size(case: dict[str, Any]) -> None:
     assert window_size(case["fps"], case["round_trip_seconds"]) == case["size"]
+
+
+def test_gallery() -> None:
+    vector = VECTORS["gallery"]
+    update = decode_part(parse_frame(bytes.fromhex(vector["whole"])))
+    assert (update.version, update.vectors.hex()) == (vector["version"], vector["vectors"])
+    assert update.part.model_dump_json(exclude_defaults=True) == vector["meta"]
+
+
+def gallery_message(meta: str, payload: bytes, codec: Codec = Codec.ZLIB) -> bytes:
+    return encode_frame(
+        opcode=Opcode.GALLERY,
+        codec=codec,
+        camera_id=0,
+        seq=1,
+        captured_ns=0,
+        sent_ns=0,
+        meta=meta.encode(),
+        payload=payload,
+    )
+
+
+PERSON = (
+    '{"embedder":"m@1","dimensions":2,"base":0,"part":0,"parts":1,"people":[{"id":"a","name":"A","rows":1}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        (gallery_message(PERSON, zlib.compress(bytes(4)), Codec.NONE), WireFault.BAD_META),
+        (gallery_message("{}", b""), WireFault.BAD_META),
+        (
+            gallery_message(PERSON.replace('"part":0', '"part":1'), zlib.compress(bytes(4))),
+            WireFault.BAD_META,
+        ),
+        (gallery_message(PERSON, b"not zlib"), WireFault.LENGTH_MISMATCH),
+        (gallery_message(PERSON, zlib.compress(bytes(2))), WireFault.LENGTH_MISMATCH),
+        (gallery_message(PERSON, zlib.compress(bytes(50_000_000))), WireFault.LENGTH_MISMATCH),
+    ],
+    ids=["no zlib", "no meta", "part beyond parts", "garbage", "too few vectors", "a bomb"],
+)
+def test_no_gallery(message: bytes, fault: WireFault) -> None:
+    with pytest.raises(WireError) as raised:
+        decode_part(parse_frame(message))
+    assert raised.value.fault is fault

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from camfleet_protocol import messages as m
+from camfleet_protocol.appearance import APPEARANCE, Appearance, Identity, Match
 from camfleet_protocol.camera import SourceType
 from camfleet_protocol.detections import Detection, FrameMeta, encode_meta
+from camfleet_protocol.gallery import GalleryPart, GalleryPerson, encode_part
 from camfleet_protocol.window import window_size
 from camfleet_protocol.wire import (
     HEADER,
@@ -47,6 +49,14 @@ _FACE = Detection(
 _MOTION = Detection(kind="motion", label="motion", score=1.0, box=(0.0, 0.5, 1.0, 0.5))
 _META = encode_meta(
     FrameMeta(width=640, height=360, detections=(_FACE,), inferred_ns=1_760_000_000_000_000_000)
+)
+_GALLERY = GalleryPart(
+    embedder="mobilefacenet@b7120c095d60",
+    dimensions=2,
+    base=0,
+    part=0,
+    parts=1,
+    people=(GalleryPerson(id="p-1", name="Alex Smith", group="staff", rows=2),),
 )
 
 
@@ -156,8 +166,8 @@ def invalid_frames() -> list[dict[str, Any]]:
         ("version 2", header(version=2), 0, WireFault.UNSUPPORTED_VERSION),
         ("version before opcode", header(opcode=99, version=2), 0, WireFault.UNSUPPORTED_VERSION),
         ("opcode 0", header(opcode=0), 0, WireFault.UNKNOWN_OPCODE),
-        ("opcode 5", header(opcode=5), 0, WireFault.UNKNOWN_OPCODE),
-        ("codec 5", header(codec=5), 0, WireFault.UNKNOWN_CODEC),
+        ("opcode 6", header(opcode=6), 0, WireFault.UNKNOWN_OPCODE),
+        ("codec 6", header(codec=6), 0, WireFault.UNKNOWN_CODEC),
         ("codec 255", header(codec=255), 0, WireFault.UNKNOWN_CODEC),
         ("payload missing", header(payload=1), 0, WireFault.LENGTH_MISMATCH),
         ("one byte too many", header() + b"\x00", 0, WireFault.LENGTH_MISMATCH),
@@ -182,6 +192,17 @@ def invalid_frames() -> list[dict[str, Any]]:
         {"name": name, "hex": content.hex(), "zeros": zeros, "fault": fault.value}
         for name, content, zeros, fault in cases
     ]
+
+
+def gallery() -> dict[str, Any]:
+    """A part of a gallery: two faces of one person."""
+    vectors = struct.pack("<4e", 1.0, 0.0, 0.6, 0.8)
+    return {
+        "version": 17,
+        "meta": _GALLERY.model_dump_json(exclude_defaults=True),
+        "vectors": vectors.hex(),
+        "whole": encode_part(17, _GALLERY, vectors).hex(),
+    }
 
 
 def invalid_meta() -> list[dict[str, str]]:
@@ -242,10 +263,34 @@ def control() -> dict[str, dict[str, list[dict[str, Any]]]]:
         message="No picture for 20 s",
         data={"seconds": 20},
     )
+    appearance = Appearance(
+        kind="face",
+        label="face",
+        track=7,
+        started=1_760_000_000.25,
+        seen=1_760_000_002.5,
+        pictures=11,
+        score=0.93,
+        identity=Identity.KNOWN,
+        person=Match(id="p-1", name="Alex Smith", group="staff", similarity=0.71, runner_up=0.22),
+    )
+    seen = m.EventRecord(
+        id="0198a5f2-2",
+        time=1_760_000_000.25,
+        camera="default.lobby",
+        type=APPEARANCE,
+        message="Alex Smith in view.",
+        data=appearance.model_dump(mode="json", exclude_defaults=True),
+        revision=1,
+        order=42,
+    )
     stats = m.Stats(
         source=m.SourceStats(state=m.SourceState.CONNECTED, width=1920, height=1080, fps=25.0, codec="h264"),
         frames=m.FrameCounts(captured=250, inferred=50, encoded=100, published=99, dropped={"window": 1}),
         last_frame_ns=1_760_000_000_000_000_000,
+        embedder="mobilefacenet@b7120c095d60",
+        gallery_version=17,
+        present=(m.Present(label="person", zone="door", count=2),),
     )
     valid: dict[str, list[m.Message]] = {
         "viewer_to_gateway": [
@@ -268,11 +313,15 @@ def control() -> dict[str, dict[str, list[dict[str, Any]]]]:
             m.WorkerHello(camera="default.lobby", attempt=2, pod="lobby-2-x", source_type=SourceType.FILE),
             stats,
             m.WorkerEvent(event=event),
+            m.WorkerEvent(
+                event=seen, crop="/9j/2Q==", embedding="ADwAAA==", embedder="mobilefacenet@b7120c095d60"
+            ),
         ],
         "gateway_to_worker": [
             m.Accepted(version=1, session="w-1", id=3),
             m.FrameAck(seq=1_760_000_000_123),
             m.EventAck(id="0198a5f2-1"),
+            m.EventAck(id="0198a5f2-2", revision=1),
             m.Demand(plain=True, max_fps=10.0),
             m.Configure(hash="0123456789abcdef", settings={"inference": {"enabled": False}}),
             m.Command(name="reopen"),
@@ -374,6 +423,7 @@ def document() -> str:
             "subscriptions_per_message": m.MAX_SUBSCRIPTIONS,
         },
         "frames": frames(),
+        "gallery": gallery(),
         "invalid_frames": invalid_frames(),
         "invalid_meta": invalid_meta(),
         "control": control(),

@@ -63,8 +63,8 @@ export function parseFrame(data) {
   if (version !== VERSION) {
     throw new WireError("unsupported_version", `version ${version}, expected ${VERSION}`);
   }
-  if (opcode < 1 || opcode > 4) throw new WireError("unknown_opcode", `opcode ${opcode}`);
-  if (codec > 4) throw new WireError("unknown_codec", `codec ${codec}`);
+  if (opcode < 1 || opcode > 5) throw new WireError("unknown_opcode", `opcode ${opcode}`);
+  if (codec > 5) throw new WireError("unknown_codec", `codec ${codec}`);
   const metaLength = view.getUint32(32, true);
   const payloadLength = view.getUint32(36, true);
   if (metaLength > MAX_META_BYTES) {
