@@ -175,6 +175,15 @@ class GpuSpec(Spec):
     nvidia.com/mig-1g.5gb. Unset: nvidia.com/gpu."""
     count: Annotated[int, Field(ge=1, le=16, strict=True), WHOLE] | None = None
     """How many of the resource a worker gets. Unset: 1."""
+    runtime: Literal["CUDA", "TensorRT"] | None = None
+    """What runs the models on the GPU. TensorRT is faster, and builds an engine per model and kind of GPU
+    first. Unset: CUDA."""
+    memory_mib: Annotated[int, Field(ge=256, le=1_048_576, strict=True), WHOLE] | None = None
+    """GPU memory that each model of the worker may take, in MiB, for GPUs that many workers share; the
+    libraries' own few hundred MiB come on top. Unset: no cap."""
+    engine_cache_claim: DnsSubdomain | None = None
+    """PersistentVolumeClaim of the camera's namespace in which TensorRT keeps its engines, so that they are
+    built once. Unset: each worker builds its own."""
 
 
 _ResourceMap = Annotated[dict[str, Quantity], Field(max_length=16), QUALIFIED_KEYS, WITHOUT_NULLS]

@@ -41,6 +41,7 @@ _CREDENTIALS_DIR = "/var/run/secrets/camera"
 _WORK_DIR = "/var/lib/camfleet"
 _MEDIA_DIR = "/media"
 _MODELS_DIR = "/models"
+_ENGINES_DIR = "/engines"
 _LOST_NODE_SECONDS = 30
 _HEARTBEAT_SECONDS = 60
 
@@ -226,7 +227,7 @@ def _pod_spec(
         "CAMFLEET_TOKEN_FILE": f"{_TOKEN_DIR}/token",
         "CAMFLEET_WORK_DIR": _WORK_DIR,
         "CAMFLEET_SOURCE_JSON": json.dumps(_source(camera)),
-        "CAMFLEET_PROVIDER": _provider(GpuMode(merged["gpu"]["mode"]), variant),
+        "CAMFLEET_PROVIDER": _provider(merged["gpu"], variant),
         "CAMFLEET_LOG_FORMAT": "json",
     }
     source = camera.spec.source
@@ -254,6 +255,8 @@ def _pod_spec(
         claim = {"claimName": options.models_claim, "readOnly": True}
         volumes.add("models", {"persistentVolumeClaim": claim}, _MODELS_DIR)
         environment["CAMFLEET_MODEL_DIR"] = _MODELS_DIR
+    if variant is Variant.GPU:
+        _use_gpu(merged["gpu"], environment, volumes)
     container = {
         "name": CONTAINER,
         "image": merged.get("image") or options.worker_image,
@@ -338,11 +341,22 @@ def _heartbeat_check() -> str:
     return f'test "$(( $(date +%s) - $(stat -c %Y {file}) ))" -lt {_HEARTBEAT_SECONDS}'
 
 
-def _provider(mode: GpuMode, variant: Variant) -> str:
+def _provider(gpu: dict[str, Any], variant: Variant) -> str:
     """Where inference must run: only a required GPU makes it an error that the image cannot use it."""
     if variant is Variant.CPU:
         return "cpu"
-    return "cuda" if mode is GpuMode.REQUIRED else "auto"
+    if gpu.get("runtime") == "TensorRT":
+        return "tensorrt"
+    return "cuda" if GpuMode(gpu["mode"]) is GpuMode.REQUIRED else "auto"
+
+
+def _use_gpu(gpu: dict[str, Any], environment: dict[str, str], volumes: _Volumes) -> None:
+    """Say how much of a shared GPU the worker may take, and where TensorRT keeps what it builds."""
+    if memory := gpu.get("memoryMib"):
+        environment["CAMFLEET_GPU_MEMORY_MIB"] = str(memory)
+    if claim := gpu.get("engineCacheClaim"):
+        volumes.add("engines", {"persistentVolumeClaim": {"claimName": claim}}, _ENGINES_DIR, read_only=False)
+        environment["CAMFLEET_ENGINE_CACHE_DIR"] = _ENGINES_DIR
 
 
 def _source(camera: Camera) -> dict[str, Any]:
