@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from camfleet_protocol.detections import MAX_DETECTIONS, Detection
-from camfleet_protocol.settings import InferenceSettings
+from camfleet_protocol.settings import InferenceSettings, Settings
 from camfleet_worker.counters import Counters, Rate
 from camfleet_worker.detectors.base import (
     Detector,
@@ -28,6 +28,7 @@ from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Findings, Image, Picture
 from camfleet_worker.presence import Presence
+from camfleet_worker.tracking_port import TRACKED_KINDS, Ran, Tracking
 from camfleet_worker.vision import prepare_opencv
 from camfleet_worker.watchdog import Stage
 
@@ -66,6 +67,7 @@ class Inference:
         counters: Counters,
         stage: Stage,
         presence: Presence,
+        tracking: Tracking | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rate = Rate(clock=clock)
@@ -83,6 +85,7 @@ class Inference:
         self._counters = counters
         self._stage = stage
         self._presence = presence
+        self._tracking = tracking
         self._clock = clock
         self._loaded = _Loaded()
         self._runs_loaded: _Loaded | None = None
@@ -117,6 +120,8 @@ class Inference:
         while not self._stopping.is_set():
             self._step()
         self._dispatcher.inference_ready = False
+        if self._tracking is not None:
+            self._tracking.end_all()
         self._stage.rest()
 
     def _step(self) -> None:
@@ -131,11 +136,11 @@ class Inference:
         if picture is None or not settings.enabled or self._loaded.empty:
             if picture is not None and picture.inference is not None:
                 picture.inference.finish(None)
-            self._presence.tick()
+            self._tick()
             return
         first = self._runs_loaded is not self._loaded
         self._stage.expect(_FIRST_RUN_DEADLINE if first else RUN_DEADLINE, "running inference")
-        findings = self._infer(picture, settings)
+        findings = self._infer(picture, self._live.settings)
         self._runs_loaded = self._loaded
         if picture.inference is not None:
             picture.inference.finish(findings)
@@ -145,6 +150,13 @@ class Inference:
         self.latest = None
         self.reason = self.message = ""
         self._presence.end_all()
+        if self._tracking is not None:
+            self._tracking.end_all()
+
+    def _tick(self) -> None:
+        self._presence.tick()
+        if self._tracking is not None:
+            self._tracking.tick()
 
     def _load(self, settings: InferenceSettings) -> None:
         wanted = (settings.detectors, settings.backend, settings.engine)
@@ -188,15 +200,21 @@ class Inference:
             self._told.add(f"{name}:{error.reason}")
             logger.warning("no inference by %s: %s (%s)", name, error, error.reason)
 
-    def _infer(self, picture: Picture, settings: InferenceSettings) -> Findings:
+    def _infer(self, picture: Picture, settings: Settings) -> Findings:
         started = self._clock()
         annotated: Image | None = None
         if self._loaded.engine is not None:
-            annotated, found = self._run_engine(*self._loaded.engine, picture, settings)
+            annotated, found = self._run_engine(*self._loaded.engine, picture, settings.inference)
         else:
             found = []
             for name, detector in self._loaded.detectors:
-                found.extend(self._run_detector(name, detector, picture, settings.confidence))
+                found.extend(self._run_detector(name, detector, picture, settings.inference.confidence))
+            if self._tracking is not None:
+                ran = [
+                    Ran(name, getattr(detector, "kind", ""), getattr(detector, "identity", ""))
+                    for name, detector in self._loaded.detectors
+                ]
+                found = list(self._tracking.observe(picture, found, ran, settings))
         took = self._clock() - started
         self.seconds = took if self.seconds == 0 else 0.8 * self.seconds + 0.2 * took
         findings = Findings(picture.captured_ns, tuple(found[:MAX_DETECTIONS]), annotated)
@@ -205,6 +223,8 @@ class Inference:
         self.rate.tick()
         self._counters.add_inference(took)
         kinds = {detection.kind for detection in findings.detections}
+        if self._tracking is not None and self._loaded.engine is None:
+            kinds -= TRACKED_KINDS
         for detection in findings.detections:
             self._counters.add_labelled("detections", _label(detection.kind))
         self._presence.observe(kinds)
