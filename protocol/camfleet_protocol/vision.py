@@ -6,9 +6,9 @@ These blocks are a part of `Camera` and `CameraProfile`; `camfleet_protocol.sett
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_serializer, model_validator
 
 from camfleet_protocol.fields import (
     BY_NAME,
@@ -58,15 +58,40 @@ class DetectorOptions(Spec):
 
 
 class Point(Spec):
-    """A point of the picture: the left upper corner is 0, 0 and the right lower one 1, 1."""
+    """A point of the picture: the left upper corner is 0, 0 and the right lower one 1, 1.
+
+    It is written as a pair, `[0.25, 0.5]`: as a key, YAML 1.1 reads `y` as the truth value.
+    """
 
     x: Fraction
-    """Fraction of the picture's width, from the left."""
     y: Fraction
-    """Fraction of the picture's height, from the top."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_pair(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            if len(given) != 2:
+                raise ValueError("must be a pair of numbers from 0 to 1, such as [0.25, 0.5]")
+            return {"x": given[0], "y": given[1]}
+        return given
+
+    @model_serializer
+    def _as_pair(self) -> list[float]:
+        return [self.x, self.y]
 
 
-_Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=32)]
+_Point = Annotated[
+    Point,
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 2,
+            "items": {"type": "number", "minimum": 0, "maximum": 1},
+        }
+    ),
+]
+_Polygon = Annotated[tuple[_Point, ...], Field(min_length=3, max_length=32)]
 
 
 class ZoneSpec(Spec):
@@ -75,8 +100,8 @@ class ZoneSpec(Spec):
     name: DnsLabel
     """Name of the zone, such as door."""
     points: _Polygon
-    """Corners of the polygon, in order. Something is in the zone when the middle of its lower edge is; a face
-    when its middle is."""
+    """Corners of the polygon in order, each a pair of fractions of the picture's width and height, such as
+    [0.25, 0.5]. Something is in the zone when the middle of its lower edge is; a face when its middle is."""
     classes: ClassNames | None = None
     """Classes that the zone is about. Unset: all."""
     dwell_seconds: _Dwell | None = None
@@ -89,7 +114,8 @@ class MaskSpec(Spec):
     name: DnsLabel
     """Name of the mask, such as street."""
     points: _Polygon
-    """Corners of the polygon, in order. What has its middle inside is left out."""
+    """Corners of the polygon in order, each a pair of fractions of the picture's width and height, such as
+    [0.25, 0.5]. What has its middle inside is left out."""
     detectors: Annotated[tuple[DnsLabel, ...], Field(max_length=8)] | None = None
     """Detectors that the mask is for. Unset: all."""
 

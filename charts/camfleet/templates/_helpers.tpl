@@ -82,6 +82,21 @@ labels:
 {{- .Values.viewerTokens.existingSecret | default (printf "%s-viewer-tokens" (include "camfleet.fullname" .)) }}
 {{- end }}
 
+{{/* Where events, people and pictures are kept, and the key for what is secret among them. */}}
+{{- define "camfleet.dataClaim" -}}
+{{- .Values.gateway.persistence.existingClaim | default (printf "%s-gateway-data" (include "camfleet.fullname" .)) }}
+{{- end }}
+
+{{- define "camfleet.dataKey" -}}
+{{- .Values.gateway.encryption.existingSecret | default (printf "%s-data-key" (include "camfleet.fullname" .)) }}
+{{- end }}
+
+{{/* 10Gi as a number of bytes. */}}
+{{- define "camfleet.bytes" -}}
+{{- $units := dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- mul (regexFind "^[0-9]+" . | int64) (get $units (regexFind "[A-Za-z]+$" .)) }}
+{{- end }}
+
 {{/* Address of the gateway inside the cluster. */}}
 {{- define "camfleet.gatewayHost" -}}
 {{ include "camfleet.fullname" . }}-gateway.{{ .Release.Namespace }}.svc
@@ -133,6 +148,10 @@ labels:
 {{- if $text }}{{ $_ := set $resources $kind $text }}{{ end }}
 {{- end }}
 {{- $spec := dict "inference" $inference "stream" $worker.stream "health" $worker.health "gpu" $worker.gpu }}
+{{- $privacy := dict "blurFaces" $worker.privacy.blurFaces }}
+{{- with $worker.privacy.retentionDays }}{{ $_ := set $privacy "retentionDays" (int .) }}{{ end }}
+{{- $_ := set $spec "privacy" $privacy }}
+{{- with $worker.alerts }}{{ $_ := set $spec "alerts" . }}{{ end }}
 {{- if $placement }}{{ $_ := set $spec "placement" $placement }}{{ end }}
 {{- if $resources }}{{ $_ := set $spec "resources" $resources }}{{ end }}
 {{- with $worker.site }}{{ $_ := set $spec "site" . }}{{ end }}
@@ -151,6 +170,12 @@ labels:
 {{- end }}
 {{- if and $prometheus.tls.ca.secret $prometheus.tls.ca.configMap }}
 {{- fail "prometheus.tls.ca: set either secret or configMap" }}
+{{- end }}
+{{- if and .Values.worker.inference.faceRecognition.enabled (not .Values.worker.privacy.retentionDays) }}
+{{- fail "worker.inference.faceRecognition.enabled needs worker.privacy.retentionDays: say how long faces are kept" }}
+{{- end }}
+{{- if and .Values.gateway.milvus.tokenSecret.name (not .Values.gateway.milvus.url) }}
+{{- fail "gateway.milvus.tokenSecret goes with gateway.milvus.url" }}
 {{- end }}
 {{- if ge (float64 .Values.health.loadLow) (float64 .Values.health.loadHigh) }}
 {{- fail "health: loadLow must be less than loadHigh" }}
