@@ -1,0 +1,1 @@
+"""Rules of cameras that raise alerts: judged here, kept in the database, told as events."""
