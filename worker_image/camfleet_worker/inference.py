@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -173,9 +173,7 @@ class Inference:
         self._dispatcher.inference_ready = not self._loaded.empty
 
     def _make(self, settings: InferenceSettings) -> _Loaded:
-        context = DetectorContext(
-            self._context.model_dir, settings.backend, self._context.threads, self._context.provider
-        )
+        context = replace(self._context, backend=settings.backend)
         detectors: list[tuple[str, Detector]] = []
         engine: tuple[str, Engine] | None = None
         self.reason = self.message = ""

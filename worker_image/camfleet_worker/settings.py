@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
@@ -21,6 +21,7 @@ from camfleet_protocol.camera import DEFAULT_NAMESPACE, DnsLabel, Source, proble
 from camfleet_protocol.logs import LogFormat, LogLevel
 from camfleet_protocol.messages import CameraId
 from camfleet_protocol.settings import Settings
+from camfleet_worker.detectors.providers import Provider
 
 WORKER_PATH = "/ws/worker"
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -77,7 +78,7 @@ class WorkerSettings(BaseModel):
     detector: tuple[DetectorName, ...] = Field(
         (),
         max_length=8,
-        description="Detector to run (motion, yunet, mock, or a plugin's name); may be repeated.",
+        description="Detector (motion, yunet, scrfd, yolox, mock, or a plugin's name); may be repeated.",
         json_schema_extra=_env("DETECTOR_TYPE"),
     )
     embedder: str = Field(
@@ -128,9 +129,18 @@ class WorkerSettings(BaseModel):
         (), max_length=32, description="When given, a file source must lie in one of these; may be repeated."
     )
     threads: int = Field(1, ge=1, le=64, description="CPU threads each for decoding, drawing and inference.")
-    provider: Literal["auto", "cpu", "cuda"] = Field(
+    provider: Provider = Field(
         "cpu",
         description="Where ONNX Runtime must run; if it cannot, there is no inference. auto: cuda, else cpu.",
+    )
+    gpu_memory_mib: int | None = Field(
+        None,
+        ge=256,
+        le=1_048_576,
+        description="GPU memory in MiB that each model may take; no cap if not given.",
+    )
+    engine_cache_dir: Path | None = Field(
+        None, description="Folder in which TensorRT's engines are kept, so that they are built only once."
     )
     exit_with_parent: bool = Field(False, description="Exit when standard input reaches its end.")
     check_ports: bool = Field(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from camfleet_protocol.detections import Detection
+from camfleet_worker.detectors.providers import Provider
 from camfleet_worker.picture import Image
 
 DETECTOR_GROUP = "camfleet.detectors"
@@ -44,16 +45,24 @@ class DetectorContext:
         backend: Which library runs the model, where there is a choice.
         threads: CPU threads it may use.
         provider: Where ONNX Runtime must run.
+        gpu_memory_mib: GPU memory that each model may take, MiB; None for no cap.
+        engine_cache_dir: Folder in which TensorRT's engines are kept, None to keep none.
     """
 
     model_dir: Path | None = None
     backend: Literal["auto", "onnxruntime", "opencv"] = "auto"
     threads: int = 1
-    provider: Literal["auto", "cpu", "cuda"] = "cpu"
+    provider: Provider = "cpu"
+    gpu_memory_mib: int | None = None
+    engine_cache_dir: Path | None = None
 
 
 class Detector(Protocol):
-    """Finds things in pictures. One thread uses it."""
+    """Finds things in pictures. One thread uses it.
+
+    It may also have a `kind`, that of all that it finds, and an `identity`, NAME@first 12 hex digits of the
+    SHA-256 of its weights: they go with what is told about its finds.
+    """
 
     input_width: int
     """It is given pictures scaled down to this width in pixels; 0 for the source's size."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from camfleet_worker.detectors.base import InferenceUnavailableError
+from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
+from camfleet_worker.detectors.providers import (
+    CPU,
+    CUDA,
+    NAMES,
+    TENSORRT,
+    alone_in,
+    engine_folder,
+    provider_options,
+    runtime_version,
+)
 from camfleet_worker.log import get_logger
 
 logger = get_logger(__name__)
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-
-def make_session(path: Path, *, threads: int, provider: Literal["auto", "cpu", "cuda"]) -> Any:
+def make_session(path: Path, context: DetectorContext) -> Any:
     """Load a model.
 
     `auto` takes CUDA where it works, and says so where it does not; a provider that is asked for by name must
@@ -25,6 +35,39 @@ def make_session(path: Path, *, threads: int, provider: Literal["auto", "cpu", "
     Raises:
         InferenceUnavailableError: The model cannot be loaded, or not on this provider.
     """
+    if context.provider == "auto":
+        try:
+            return _session(path, context, CUDA)
+        except InferenceUnavailableError as error:
+            logger.warning("%s runs on the CPU: %s", path.name, error)
+            return _session(path, context, CPU)
+    return _session(path, context, NAMES[context.provider])
+
+
+def _session(path: Path, context: DetectorContext, wanted: str) -> Any:
+    import onnxruntime as ort
+
+    if wanted not in ort.get_available_providers():
+        raise InferenceUnavailableError("ProviderMissing", f"this ONNX Runtime has no {wanted}")
+    with _engines(path, context, wanted) as engines:
+        providers = provider_options(wanted, memory_mib=context.gpu_memory_mib, engines=engines)
+        try:
+            # Its own fallback would print a line and go on with the CPU, now or in the middle of a run.
+            session = ort.InferenceSession(
+                str(path), _options(context.threads), providers=providers, enable_fallback=0
+            )
+        except Exception as error:  # its exceptions have no common base but this
+            raise InferenceUnavailableError(
+                "ModelInvalid" if wanted == CPU else "ProviderFailed",
+                f"{path.name} cannot be loaded{'' if wanted == CPU else f' on {wanted}'}: {error}",
+            ) from error
+    used = session.get_providers()[0]
+    if used != wanted:
+        raise InferenceUnavailableError("ProviderMissing", f"{path.name} would run on {used}, not {wanted}")
+    return session
+
+
+def _options(threads: int) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -34,26 +77,25 @@ def make_session(path: Path, *, threads: int, provider: Literal["auto", "cpu", "
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3
-    if provider == "auto":
+    return options
+
+
+@contextmanager
+def _engines(path: Path, context: DetectorContext, wanted: str) -> Iterator[Path | None]:
+    """The folder for TensorRT's engines of a model while nobody else builds there; None if there is none."""
+    if wanted != TENSORRT or context.engine_cache_dir is None:
+        yield None
+        return
+    folder = engine_folder(context.engine_cache_dir, path, runtime_version())
+    with ExitStack() as held:
         try:
-            return _session(path, options, _PROVIDERS["cuda"])
-        except InferenceUnavailableError as error:
-            logger.warning("%s runs on the CPU: %s", path.name, error)
-            provider = "cpu"
-    return _session(path, options, _PROVIDERS[provider])
-
-
-def _session(path: Path, options: Any, wanted: str) -> Any:
-    import onnxruntime as ort
-
-    if wanted not in ort.get_available_providers():
-        raise InferenceUnavailableError("ProviderMissing", f"this ONNX Runtime has no {wanted}")
-    try:
-        session = ort.InferenceSession(str(path), options, providers=[wanted])
-    except Exception as error:  # its exceptions have no common base but this
-        raise InferenceUnavailableError("ModelInvalid", f"{path.name} cannot be loaded: {error}") from error
-    if session.get_providers()[0] != wanted:
-        raise InferenceUnavailableError(
-            "ProviderMissing", f"{path.name} would run on {session.get_providers()[0]}, not {wanted}"
-        )
-    return session
+            held.enter_context(alone_in(folder))
+        except OSError as error:
+            logger.warning(
+                "TensorRT's engine for %s is built anew at each start: the engine cache cannot be used (%s)",
+                path.name,
+                error.strerror,
+            )
+            yield None
+            return
+        yield folder

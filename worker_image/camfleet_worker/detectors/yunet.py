@@ -75,7 +75,7 @@ class OnnxYuNet:
     """YuNet on ONNX Runtime."""
 
     def __init__(self, path: Path, context: DetectorContext) -> None:
-        self._session = make_session(path, threads=context.threads, provider=context.provider)
+        self._session = make_session(path, context)
         self._outputs = [f"{head}_{stride}" for stride in STRIDES for head in ("cls", "obj", "bbox", "kps")]
         self._input = self._session.get_inputs()[0].name
         self._padded: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)

@@ -117,7 +117,7 @@ class OnnxEmbedder:
         self.identity = identity_of(name, path)
         self.threshold = card.threshold
         self.margin = card.margin
-        self._session = make_session(path, threads=context.threads, provider=context.provider)
+        self._session = make_session(path, context)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = inputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or list(shape[1:]) != [3, SIZE, SIZE]:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
+from camfleet_worker.detectors.providers import NAMES as PROVIDERS
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Image
 from camfleet_worker.recognition.align import SIZE
@@ -31,7 +32,6 @@ from camfleet_worker.recognition.embedder import (
 logger = get_logger(__name__)
 
 _RECOGNITION = "recognition"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class PackEmbedder:
@@ -75,7 +75,7 @@ def load_pack(name: str, folder: Path, context: DetectorContext) -> PackEmbedder
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    wanted = _PROVIDERS["cpu" if context.provider == "auto" else context.provider]
+    wanted = PROVIDERS["cpu" if context.provider == "auto" else context.provider]
     for path in sorted(folder.glob("*.onnx")):
         try:
             model = get_model(str(path), providers=[wanted], sess_options=options)
