@@ -14,8 +14,11 @@ TEMPLATE: NDArray[np.float64] = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """Where ArcFace (Deng et al., 2019) and all that is trained like it want the five landmarks, in pixels."""
-_SHRINK_FIRST = 2.0
-"""Faces larger than so many times `SIZE` are shrunk by area first; sampling them alone would alias."""
+_CORNERS = np.array([[0, 0], [SIZE, 0], [0, SIZE], [SIZE, SIZE]], np.float64)
+_TINY = 1e-6
+_MOST = 256
+_EDGE = 2
+"""Pixels around what is needed, for the interpolation."""
 
 
 def align_face(image: Image, landmarks_px: NDArray[np.float32]) -> Image:
@@ -33,8 +36,8 @@ def align_face(image: Image, landmarks_px: NDArray[np.float32]) -> Image:
     points = np.asarray(landmarks_px, np.float64)
     matrix = similarity(points, TEMPLATE)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if 0 < scale < 1 / _SHRINK_FIRST:
-        image, points = _shrunk(image, points, scale)
+    if scale > _TINY:
+        image, points = _surroundings(image, points, matrix, scale)
         matrix = similarity(points, TEMPLATE)
     return cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
@@ -63,18 +66,26 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
     return np.hstack((turn, (target_mean - turn @ source_mean)[:, np.newaxis]))
 
 
-def _shrunk(image: Image, points: NDArray[np.float64], scale: float) -> tuple[Image, NDArray[np.float64]]:
-    """The face's surroundings at about the wanted size, and where the landmarks are then."""
+def _surroundings(
+    image: Image, points: NDArray[np.float64], matrix: NDArray[np.float64], scale: float
+) -> tuple[Image, NDArray[np.float64]]:
+    """Only what is needed of the picture, and where the landmarks are in it.
+
+    OpenCV takes 3 ms to sample 112 x 112 pixels of a 1080p picture, and a tenth of that from a piece of it.
+    What is more than twice too large is shrunk by area first, since sampling alone would alias.
+    """
     height, width = image.shape[:2]
-    reach = SIZE / scale  # from the middle of the landmarks to beyond every corner of the aligned square
-    middle = points.mean(axis=0)
-    left, top = (int(max(0, value)) for value in np.floor(middle - reach))
-    right, bottom = (int(value) for value in np.ceil(middle + reach))
+    corners = (_CORNERS - matrix[:, 2]) @ matrix[:, :2] / scale**2  # the inverse of a turn is its transpose
+    left, top = (int(max(0, value)) for value in np.floor(corners.min(axis=0)) - _EDGE)
+    right, bottom = (int(max(0, value)) for value in np.ceil(corners.max(axis=0)) + _EDGE)
     crop = image[top : min(bottom, height), left : min(right, width)]
-    if crop.size == 0:
-        return image, points
-    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    factor = np.array([size[0] / crop.shape[1], size[1] / crop.shape[0]])
-    # A pixel's coordinate is its centre, so scaling moves it by half of the difference.
-    moved = (points - (left, top) + 0.5) * factor - 0.5
-    return cv2.resize(crop, size, interpolation=cv2.INTER_AREA), moved
+    points = points - (left, top)
+    factor = int(min(1 / scale, _MOST))
+    if min(crop.shape[:2]) < factor or not crop.size:
+        return np.zeros((1, 1, 3), np.uint8), points
+    if factor < 2:
+        return crop, points
+    size = (crop.shape[1] // factor, crop.shape[0] // factor)
+    whole = crop[: size[1] * factor, : size[0] * factor]
+    # A pixel's coordinate is its centre, so shrinking moves it by half of the difference.
+    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA), (points + 0.5) / factor - 0.5
