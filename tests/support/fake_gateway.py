@@ -138,7 +138,9 @@ class FakeGateway:
                 self.event_sends += 1
                 self.events[control.event.id] = control.event
                 if self.ack_events:
-                    await connection.send(EventAck(id=control.event.id).encode())
+                    await connection.send(
+                        EventAck(id=control.event.id, revision=control.event.revision).encode()
+                    )
         await self._notify()
 
     async def _notify(self) -> None:

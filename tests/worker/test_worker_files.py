@@ -13,7 +13,6 @@ import pytest
 from camfleet_protocol.camera import FileSource
 from camfleet_protocol.messages import Demand, SourceState
 from camfleet_worker.faults import Fault, SourceError
-from camfleet_worker.outbox import Outbox
 from camfleet_worker.sources.base import SourceContext
 from camfleet_worker.sources.video import FileVideoSource
 from support.fake_gateway import fake_gateway
@@ -158,43 +157,3 @@ async def test_what_cannot_be_played_is_said_and_the_worker_stays(
         (event,) = gateway.events.values()
         assert event.type == "source.lost" and event.data["reason"] == reason
         assert worker.process.returncode is None
-
-
-# ── Outbox ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _add(outbox: Outbox, text: str) -> None:
-    outbox.add("source.lost", "warning", text, {})
-
-
-def test_outbox_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path, "default.cam", limit=10)
-    for number in range(25):
-        _add(outbox, f"event {number}")
-    assert len(outbox) == 10 and outbox.dropped == 15
-    assert [event.message for _, event in outbox.pending(100)] == [f"event {n}" for n in range(15, 25)]
-    outbox.close()
-
-
-def test_outbox_survives_and_forgets_what_is_acknowledged(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path, "default.cam")
-    _add(outbox, "one")
-    _add(outbox, "two")
-    outbox.close()
-    outbox = Outbox(tmp_path, "default.cam")
-    (number, one), (_, two) = outbox.pending(10)
-    assert (one.message, two.message) == ("one", "two")
-    assert [event for _, event in outbox.pending(10, after=number)] == [two]
-    outbox.ack(one.id)
-    outbox.ack("unknown")
-    assert [event for _, event in outbox.pending(10)] == [two]
-    outbox.close()
-
-
-def test_outbox_starts_anew_when_its_file_is_broken(tmp_path: Path) -> None:
-    (tmp_path / "outbox.db").write_bytes(os.urandom(10_000))
-    outbox = Outbox(tmp_path, "default.cam")
-    _add(outbox, "rtsp://u:hunter22@cam failed")
-    ((_, event),) = outbox.pending(10)
-    assert "hunter22" not in event.message
-    outbox.close()

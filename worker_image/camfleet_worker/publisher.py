@@ -1,4 +1,4 @@
-"""The worker's one connection: pictures, stats and events out; demand, settings and commands in.
+"""The worker's one connection: pictures, stats and events out; demand, settings, people and commands in.
 
 Pictures pass an acknowledgement window. While it is full, or nobody is connected, the stream thread's slot is
 shut, so that no picture is encoded in vain and the newest one is encoded the moment the window opens.
@@ -7,6 +7,7 @@ shut, so that no picture is encoded in vain and the newest one is encoded the mo
 from __future__ import annotations
 
 import asyncio
+import binascii
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,8 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
+from camfleet_protocol.gallery import GalleryUpdate, decode_part
 from camfleet_protocol.messages import (
-    MAX_WORKER_CONTROL_BYTES,
     Accepted,
     Command,
     Configure,
@@ -38,13 +39,21 @@ from camfleet_protocol.messages import (
 from camfleet_protocol.redaction import redact
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.window import MIN_WINDOW, AckWindow, window_size
-from camfleet_protocol.wire import SUBPROTOCOL, Codec, Opcode, WireError, encode_frame
+from camfleet_protocol.wire import (
+    MAX_FRAME_BYTES,
+    SUBPROTOCOL,
+    Codec,
+    Opcode,
+    WireError,
+    encode_frame,
+    parse_frame,
+)
 from camfleet_worker.counters import Counters, Rate
 from camfleet_worker.ladder import gateway_delay
 from camfleet_worker.link import tune, why
 from camfleet_worker.live import NO_DEMAND, Live
 from camfleet_worker.log import get_logger
-from camfleet_worker.outbox import Outbox
+from camfleet_worker.outbox import Outbox, Pending
 from camfleet_worker.stream import Coded
 
 logger = get_logger(__name__)
@@ -55,7 +64,9 @@ ACCEPT_TIMEOUT = 20.0
 STATS_SECONDS = 1.0
 STABLE_SECONDS = 5.0
 EVENT_RETRY_SECONDS = 10.0
-_EVENT_BATCH = 32
+"""After which an event that is not acknowledged is sent again."""
+EVENTS_IN_FLIGHT = 8
+_MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + 64 * 1024
 _PING_SECONDS = 5.0
 _PING_TIMEOUT = 15.0
 _MAX_BAD_MESSAGES = 100
@@ -82,6 +93,8 @@ class Hooks:
     demanded: Callable[[], None]
     set_ready: Callable[[bool], None]
     """Whether a picture could be sent now; shuts and opens the stream thread's slot."""
+    gallery: Callable[[GalleryUpdate], None] = lambda update: None
+    """People to compare faces with; called in a thread, one part after the other."""
 
 
 class Publisher:
@@ -111,6 +124,8 @@ class Publisher:
         self._slot: Coded | None = None
         self._filled = asyncio.Event()
         self._events_waiting = asyncio.Event()
+        self._unacknowledged: dict[tuple[str, int], float] = {}
+        """Id and revision of the events in flight, and when they were sent, oldest first."""
         self._window = AckWindow(MIN_WINDOW)
         self._connected = False
         self._round_trip = 0.0
@@ -180,7 +195,7 @@ class Publisher:
             open_timeout=OPEN_TIMEOUT,
             close_timeout=1.0,
             ping_interval=None,
-            max_size=MAX_WORKER_CONTROL_BYTES,
+            max_size=_MAX_MESSAGE_BYTES,
         ) as socket_:
             tune(socket_)
             try:
@@ -228,15 +243,13 @@ class Publisher:
 
     def _receive(self, text: str | bytes) -> Awaitable[None] | None:
         """Act on one message of the gateway; anything that is none is counted and passed over."""
+        if isinstance(text, bytes):
+            return self._gallery_part(text)
         try:
-            if isinstance(text, bytes):
-                raise ControlError(ControlFault.INVALID, "binary")
             message = parse_gateway_to_worker(text)
         except ControlError as error:
             if error.fault is not ControlFault.UNKNOWN_OP:
-                self._bad_messages += 1
-                if self._bad_messages == 1:
-                    logger.warning("the gateway sent something that is no message: %s", error)
+                self._bad(error)
             return None
         match message:
             case FrameAck():
@@ -245,7 +258,7 @@ class Publisher:
             case Demand():
                 self._demand(message)
             case EventAck():
-                return asyncio.to_thread(self._outbox.ack, message.id)
+                return self._event_acknowledged(message)
             case Accepted():
                 self._accepted(message)
             case Configure():
@@ -256,6 +269,25 @@ class Publisher:
                 self._goaway = message
                 logger.info("the gateway sends us away: %s", message.reason)
         return None
+
+    def _bad(self, error: ControlError | WireError) -> None:
+        self._bad_messages += 1
+        if self._bad_messages == 1:
+            logger.warning("the gateway sent something that is no message: %s", error)
+
+    async def _gallery_part(self, message: bytes) -> None:
+        try:
+            # Inflating and taking over a large part lasts longer than a picture may wait.
+            await asyncio.to_thread(lambda: self._hooks.gallery(decode_part(parse_frame(message))))
+        except WireError as error:
+            self._bad(error)
+
+    async def _event_acknowledged(self, ack: EventAck) -> None:
+        await asyncio.to_thread(self._outbox.ack, ack.id, ack.revision)
+        for event_id, revision in list(self._unacknowledged):
+            if event_id == ack.id and revision <= ack.revision:
+                del self._unacknowledged[event_id, revision]
+        self._events_waiting.set()
 
     def _accepted(self, message: Accepted) -> None:
         self._camera_id = message.id
@@ -333,22 +365,26 @@ class Publisher:
             await asyncio.sleep(STATS_SECONDS)
 
     async def _send_events(self, connection: ClientConnection) -> None:
-        """Send what is in the outbox; everything again when it is not acknowledged for a while."""
-        last, sent_at = 0, self._clock()
+        """Send what is in the outbox, a few at a time; again what is not acknowledged for a while."""
+        flying = self._unacknowledged
+        flying.clear()
         while True:
             self._events_waiting.clear()
-            if self._clock() - sent_at > EVENT_RETRY_SECONDS:
-                last = 0
-            events = await asyncio.to_thread(self._outbox.pending, _EVENT_BATCH, last)
-            for number, event in events:
-                await connection.send(WorkerEvent(event=event).encode())
-                last, sent_at = number, self._clock()
-            if not events:
-                try:
-                    async with asyncio.timeout(EVENT_RETRY_SECONDS):
-                        await self._events_waiting.wait()
-                except TimeoutError:
-                    continue
+            now = self._clock()
+            for key, sent_at in list(flying.items()):
+                if now - sent_at >= EVENT_RETRY_SECONDS:
+                    del flying[key]
+            room = EVENTS_IN_FLIGHT - len(flying)
+            if room > 0:
+                for item in await asyncio.to_thread(self._outbox.pending, room, frozenset(flying)):
+                    flying[item.key] = self._clock()
+                    await connection.send(_event_message(item))
+            oldest = next(iter(flying.values()), self._clock())
+            try:
+                async with asyncio.timeout(max(0.0, oldest + EVENT_RETRY_SECONDS - self._clock())):
+                    await self._events_waiting.wait()
+            except TimeoutError:
+                continue
 
     async def _measure(self, connection: ClientConnection) -> None:
         """Round trips of the idle link, and proof that the gateway lives."""
@@ -371,6 +407,20 @@ class Publisher:
         self._filled.clear()
         self._live.demand = NO_DEMAND
         self._hooks.set_ready(False)
+
+
+def _event_message(item: Pending) -> str:
+    return WorkerEvent(
+        event=item.event,
+        crop=_base64(item.crop),
+        scene=_base64(item.scene),
+        embedding=_base64(item.embedding),
+        embedder=item.embedder,
+    ).encode()
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 async def _first_failure(coroutines: list[Coroutine[Any, Any, None]]) -> None:
