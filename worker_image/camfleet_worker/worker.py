@@ -24,6 +24,7 @@ from camfleet_worker.dispatch import Dispatcher
 from camfleet_worker.inference import Inference
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
+from camfleet_worker.outbox import RETRY_SECONDS as OUTBOX_RETRY_SECONDS
 from camfleet_worker.outbox import Outbox
 from camfleet_worker.presence import Presence
 from camfleet_worker.publisher import FencedError, Hooks, Publisher
@@ -60,7 +61,13 @@ class Worker:
         self._loop_stage = stages["loop"]
         self._watchdog = Watchdog(list(stages.values()), work_dir / "heartbeat")
         self._inference = Inference(
-            DetectorContext(settings.model_dir, threads=settings.threads, provider=settings.provider),
+            DetectorContext(
+                settings.model_dir,
+                threads=settings.threads,
+                provider=settings.provider,
+                gpu_memory_mib=settings.gpu_memory_mib,
+                engine_cache_dir=settings.engine_cache_dir,
+            ),
             live=self._live,
             dispatcher=self._dispatcher,
             counters=self._counters,
@@ -127,6 +134,7 @@ class Worker:
         tasks = [
             asyncio.create_task(self._publish(), name="publisher"),
             asyncio.create_task(self._beat(), name="beat"),
+            asyncio.create_task(self._tend_outbox(), name="outbox"),
         ]
         if self._settings.check_ports:
             tasks.append(asyncio.create_task(self._check_ports(), name="check-ports"))
@@ -188,6 +196,8 @@ class Worker:
             inference_message=redact(self._inference.message)[:512],
             settings_hash=self._live.settings_hash,
             events_dropped=self._outbox.dropped,
+            events_pending=len(self._outbox),
+            outbox_problem=self._outbox.problem,
             cpu_seconds=time.process_time(),
             resident_bytes=_resident_bytes(),
             uptime_seconds=time.monotonic() - self._started,
@@ -251,6 +261,11 @@ class Worker:
         while True:
             self._loop_stage.expect(LOOP_DEADLINE, "running the event loop")
             await asyncio.sleep(0.5)
+
+    async def _tend_outbox(self) -> None:
+        while True:
+            await asyncio.sleep(OUTBOX_RETRY_SECONDS)
+            await asyncio.to_thread(self._outbox.tend)
 
     async def _check_ports(self) -> None:
         from camfleet_worker.ports import format_sockets, listening_sockets
