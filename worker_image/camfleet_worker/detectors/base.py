@@ -23,6 +23,8 @@ ENGINE_GROUP = "camfleet.engines"
 BUILT_IN = {
     "motion": "camfleet_worker.detectors.motion:MotionDetector",
     "yunet": "camfleet_worker.detectors.yunet:YuNetDetector",
+    "scrfd": "camfleet_worker.detectors.scrfd:ScrfdDetector",
+    "yolox": "camfleet_worker.detectors.yolox:YoloxDetector",
     "mock": "camfleet_worker.detectors.mock:MockDetector",
 }
 """The same as the entry points of this distribution; named here because scanning them costs start-up time."""

@@ -14,6 +14,7 @@ from camfleet_worker.stamp import read_stamp
 class MockDetector:
     """Finds the test pattern's ball by the number burnt into the picture; elsewhere the box just moves."""
 
+    kind = "object"
     input_width = 640
 
     def __init__(self, context: DetectorContext) -> None:

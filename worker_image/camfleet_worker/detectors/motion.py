@@ -51,6 +51,7 @@ _MAX_BOXES = 16
 class MotionDetector:
     """Finds regions that move; scores are how far beyond the noise they are."""
 
+    kind = "motion"
     input_width = 640
 
     def __init__(self, context: DetectorContext) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camfleet_protocol.detections import MAX_DETECTIONS, Detection
-from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError, unit_box
+from camfleet_worker.detectors.base import DetectorContext, unit_box
 from camfleet_worker.detectors.session import make_session
+from camfleet_worker.detectors.weights import find_weights, identity_of
 from camfleet_worker.picture import Image
 
 WEIGHTS = "yunet_n_dynamic.onnx"
@@ -51,14 +52,12 @@ class YuNetDetector:
     So `auto` is ONNX Runtime, and 640: twice the width costs five times as much for 2 % more faces.
     """
 
+    kind = "face"
     input_width = 640
 
     def __init__(self, context: DetectorContext) -> None:
-        path = context.model_dir / WEIGHTS if context.model_dir is not None else None
-        if path is None or not path.is_file():
-            raise InferenceUnavailableError(
-                "ModelMissing", f"the face detector's weights are not there: {WEIGHTS} in the model folder"
-            )
+        path = find_weights(context, (WEIGHTS,), "face detector")
+        self.identity = identity_of("yunet", path)
         self._backend: _Backend = (
             OpenCvYuNet(path) if context.backend == "opencv" else OnnxYuNet(path, context)
         )
