@@ -16,6 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from camfleet_gateway.settings import is_loopback
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_PICTURE_BYTES = 20 * 1024 * 1024
+"""Of a picture that somebody is enrolled from or looked for with."""
+MAX_ARCHIVE_BYTES = 256 * 1024 * 1024
+"""Of an archive of people; it goes to the disk."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'self'"
@@ -23,6 +27,17 @@ CONTENT_SECURITY_POLICY = (
 _CORP = "same-origin"
 """Cross-Origin-Resource-Policy: no other site can put a picture of ours into its page."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def body_limit(method: str, path: str) -> int:
+    """How many bytes a request may bring."""
+    if method != "POST":
+        return MAX_BODY_BYTES
+    if path == "/api/people/import":
+        return MAX_ARCHIVE_BYTES
+    if path == "/api/faces/search" or (path.startswith("/api/people/") and path.endswith("/faces")):
+        return MAX_PICTURE_BYTES
+    return MAX_BODY_BYTES
 
 
 def host_name(host: str) -> str:
@@ -65,10 +80,11 @@ class Guard:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        if (length := headers.get("content-length", "0")).isdigit() and int(length) > MAX_BODY_BYTES:
-            await _refuse(scope, send, 413, "too_large", f"at most {MAX_BODY_BYTES} bytes")
+        limit = body_limit(scope["method"], scope["path"])
+        if (length := headers.get("content-length", "0")).isdigit() and int(length) > limit:
+            await _refuse(scope, send, 413, "too_large", f"at most {limit} bytes")
             return
-        await self._app(scope, _bounded(receive), _with_headers(scope, send))
+        await self._app(scope, _bounded(receive, limit), _with_headers(scope, send))
 
     def _problem(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
         hosts = headers.getlist("host")
@@ -105,7 +121,7 @@ async def _refuse(scope: Scope, send: Send, status: int, code: str, message: str
     await send({"type": f"{kind}.body", "body": body})
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, limit: int) -> Receive:
     taken = 0
 
     async def bounded() -> Message:
@@ -113,7 +129,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY_BYTES:
+            if taken > limit:
                 # No length was announced: the request is cut short, as if its sender had gone.
                 return {"type": "http.disconnect"}
         return message
