@@ -126,7 +126,8 @@ class InferenceSpec(Spec):
     """Names of the detectors to run: yunet or scrfd (faces), yolox (objects), motion, or one that the
     worker's image adds. All get the same picture. A list replaces the profile's list. Unset: yunet."""
     detector_options: DetectorOptionsList | None = None
-    """How single detectors run where they differ from the others. A list replaces the profile's list."""
+    """How single detectors run where they differ from the others. A list replaces the profile's list. Unset:
+    none."""
     fps: Fps | None = None
     """Inferences per second, at most; a worker that cannot keep up does fewer and is never late. Unset: 5."""
     confidence: Fraction | None = None
@@ -134,9 +135,11 @@ class InferenceSpec(Spec):
     face_recognition: FaceRecognitionSpec | None = None
     """Recognition of enrolled people. Off unless switched on: see the privacy notes in the docs."""
     zones: Zones | None = None
-    """Parts of the picture that events and alerts tell by name. A list replaces the profile's list."""
+    """Parts of the picture that events and alerts tell by name. A list replaces the profile's list. Unset:
+    none."""
     masks: Masks | None = None
-    """Parts of the picture in which nothing is looked for. A list replaces the profile's list."""
+    """Parts of the picture in which nothing is looked for. A list replaces the profile's list. Unset:
+    none."""
     backend: Literal["auto", "onnxruntime", "opencv"] | None = None
     """What runs the models: auto takes the best that the worker's image has. Unset: auto."""
     engine: DnsLabel | None = None
@@ -302,7 +305,7 @@ class SharedSpec(Spec):
     privacy: PrivacySpec | None = None
     """What is kept of the people in the pictures. Changes apply without a restart."""
     alerts: Alerts | None = None
-    """Rules that raise alerts. A list replaces the profile's list."""
+    """Rules that raise alerts. A list replaces the profile's list. Unset: none."""
     site: DnsLabel | None = None
     """Where the camera is, such as north: a label on its metrics and events."""
 

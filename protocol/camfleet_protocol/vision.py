@@ -151,7 +151,7 @@ class PrivacySpec(Spec):
 
     retention_days: _Days | None = None
     """Days after which events of this camera and their pictures and vectors are deleted; needed for
-    recognition. Unset: the gateway's own retention applies."""
+    recognition. Without it the gateway's own retention applies. Unset: none."""
     blur_faces: BlurFaces | None = None
     """Whose faces are made unrecognisable in every picture that leaves the worker: Unknown are all that are
     not recognised. It needs a face detector. Unset: Never."""

@@ -116,9 +116,8 @@ def test_every_file_that_is_named_is_mounted(helm: Helm, name: str) -> None:
     assert mount == {"name": "prometheus", "mountPath": FILES, "readOnly": True}
     named = {getattr(settings, field) for field in PROMETHEUS if field.endswith("_file")} - {None}
     assert named == {Path(FILES, path) for path in mounted}
-    assert not [
-        o for o in objects if o["kind"] == "Secret" and o["metadata"]["name"] != "camfleet-viewer-tokens"
-    ]
+    secrets = {o["metadata"]["name"] for o in objects if o["kind"] == "Secret"}
+    assert secrets == {"camfleet-viewer-tokens", "camfleet-data-key"}
 
 
 def test_nothing_is_mounted_without_prometheus(helm: Helm) -> None:

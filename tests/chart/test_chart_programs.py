@@ -54,6 +54,8 @@ class Fleet:
         secret = find_object(self.objects, "Secret", "camfleet-viewer-tokens")["data"]
         self.admin_token = decode(secret["admin-token"])
         (folder / "tokens.yaml").write_text(decode(secret["tokens.yaml"]))
+        key = find_object(self.objects, "Secret", "camfleet-data-key")["data"]["key"]
+        (folder / "data-key").write_text(decode(key))
         defaults = find_object(self.objects, "ConfigMap", "camfleet-defaults")["data"]
         (folder / "defaults.yaml").write_text(defaults["defaults.yaml"])
 
@@ -131,6 +133,8 @@ def test_rights_and_arguments_are_enough_and_none_is_idle(fleet: Fleet) -> None:
                 internal_host="127.0.0.1",
                 internal_port=str(fleet.internal),
                 tokens_file=str(fleet.folder / "tokens.yaml"),
+                data_dir=str(fleet.folder / "data"),
+                key_file=str(fleet.folder / "data-key"),
             )
         )
         operator = keep(
