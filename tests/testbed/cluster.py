@@ -143,6 +143,7 @@ class Cluster(Startable):
             namespace: Its namespace, made if need be.
         """
         own = chart_values({program: image.reference for program, image in self.images.items()})
+        own = _merged(own, {"gateway": {"persistence": {"enabled": False}}})  # nobody provisions volumes here
         file = self.folder / f"{release}-values.json"
         file.write_text(json.dumps(_merged(own, values or {})))
         self.helm(
