@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Float, ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ID = String(64)
@@ -31,14 +31,20 @@ class Event(Table):
     stored: Mapped[float] = mapped_column(Float)
     camera: Mapped[str] = mapped_column(String(127))
     site: Mapped[str] = mapped_column(String(63), default="")
-    order: Mapped[int] = mapped_column("worker_order", Integer, default=0)
+    order: Mapped[int] = mapped_column("worker_order", BigInteger, default=0)
     type: Mapped[str] = mapped_column(String(48))
     severity: Mapped[str] = mapped_column(String(8))
     message: Mapped[str] = mapped_column(String(512))
+    kind: Mapped[str] = mapped_column(String(32), default="")
+    """Of an appearance: `face` or `object`."""
     label: Mapped[str] = mapped_column(String(64), default="")
     """Of an appearance: the class."""
     identity: Mapped[str] = mapped_column(String(8), default="")
     person_id: Mapped[str | None] = mapped_column(ID)
+    decided: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Somebody has said who it is: later revisions change nothing about that."""
+    zones: Mapped[str] = mapped_column(Text, default="")
+    """Names of zones, each between two line feeds."""
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     crop: Mapped[bool] = mapped_column(Boolean, default=False)
     """Whether there is a file of this picture."""
@@ -50,10 +56,11 @@ class Event(Table):
     """When it is deleted."""
 
     __table_args__ = (
-        Index("events_time", "time", "id"),
-        Index("events_camera_time", "camera", "time"),
-        Index("events_person_time", "person_id", "time"),
-        Index("events_type_time", "type", "time"),
+        # With the bytes, so that their sum is had from the index alone.
+        Index("events_time", "time", "id", "picture_bytes"),
+        Index("events_camera_time", "camera", "time", "id"),
+        Index("events_person_time", "person_id", "time", "id"),
+        Index("events_type_time", "type", "time", "id"),
         Index("events_expires", "expires"),
     )
 
@@ -73,7 +80,7 @@ class Person(Table):
     valid_until: Mapped[float | None] = mapped_column(Float)
     created: Mapped[float] = mapped_column(Float)
     updated: Mapped[float] = mapped_column(Float)
-    version: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int] = mapped_column(BigInteger)
     """The gallery version that brought the newest change."""
 
     __table_args__ = (Index("people_name", "name"), Index("people_version", "version"))
@@ -107,7 +114,7 @@ class RemovedPerson(Table):
     __tablename__ = "removed_people"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    version: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int] = mapped_column(BigInteger)
     removed: Mapped[float] = mapped_column(Float)
 
 
@@ -117,7 +124,16 @@ class Counter(Table):
     __tablename__ = "counters"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
-    value: Mapped[int] = mapped_column(Integer)
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
+class Fact(Table):
+    """What the database knows of itself, such as `key`: with which key vectors in it are sealed."""
+
+    __tablename__ = "facts"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(String(128))
 
 
 class Alert(Table):

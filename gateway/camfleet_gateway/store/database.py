@@ -1,0 +1,200 @@
+"""The database: SQLite in a file, or PostgreSQL.
+
+`session()` is one transaction that writes, `reading()` one that does not. SQLite has one writer at a time:
+there, writers of this process queue for a lock, and a transaction takes SQLite's own lock at its start, so
+that it never fails half-way because somebody else has written. So keep transactions short, and never open
+one inside another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from camfleet_gateway.store.errors import StoreError, UnavailableError
+from camfleet_gateway.store.migrate import upgrade
+
+CONNECT_SECONDS = 10.0
+COMMAND_SECONDS = 30.0
+_SQLITE_BUSY_MS = 10_000
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    # A commit is on the disk when it is acknowledged, also over a loss of power.
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    # What was deleted is overwritten: erased is erased.
+    "PRAGMA secure_delete=ON",
+    f"PRAGMA busy_timeout={_SQLITE_BUSY_MS}",
+)
+_WRITES = "camfleet_writes"
+_OUR_MISTAKES = ("0A", "22", "23", "42")
+"""Classes of SQLSTATE that trying again does not mend: bad data, broken constraints, wrong statements."""
+
+
+class Database:
+    """One database; nothing is connected before `open`."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare to connect.
+
+        Raises:
+            StoreError: This is no URL of a database.
+        """
+        try:
+            parsed = make_url(url)
+        except sql_errors.ArgumentError:
+            raise StoreError("the database's URL cannot be read") from None
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        self.name = parsed.render_as_string(hide_password=True)
+        """For logs."""
+        self._engine = _engine(url, sqlite=self.sqlite)
+        self._read = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._write = async_sessionmaker(
+            self._engine.execution_options(**{_WRITES: True}), expire_on_commit=False
+        )
+        self._writer = asyncio.Lock()
+        self._writing: asyncio.Task[Any] | None = None
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            UnavailableError: The database cannot be reached now.
+            SchemaError: A newer Camfleet has written it.
+        """
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(**{_WRITES: True})
+                await connection.run_sync(upgrade)
+                await connection.commit()
+        except sql_errors.DBAPIError as error:
+            raise (_unavailable(error) or error) from error
+        except OSError as error:
+            raise UnavailableError(f"the database does not answer: {_words(error)}") from error
+        except Exception as error:
+            if not _is_asyncpg(error):
+                raise
+            raise UnavailableError(f"the database does not answer: {_words(error)}") from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """One transaction that writes: committed at the end of the block, rolled back if it raises.
+
+        Raises:
+            UnavailableError: The database is away or its disk is full. If that was found out by the commit,
+                it may have been carried out all the same.
+        """
+        if not self.sqlite:
+            async with self._transaction(self._write) as session:
+                yield session
+            return
+        task = asyncio.current_task()
+        if self._writing is not None and self._writing is task:
+            raise RuntimeError("a transaction that writes was opened inside another one")
+        async with self._writer:
+            self._writing = task
+            try:
+                async with self._transaction(self._write) as session:
+                    yield session
+            finally:
+                self._writing = None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """One transaction that only reads.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        async with self._transaction(self._read) as session:
+            yield session
+
+    async def checkpoint(self) -> None:
+        """Move SQLite's log into its file and empty it, so that nothing deleted is left there."""
+        if self.sqlite:
+            async with self._writer, self._engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @asynccontextmanager
+    async def _transaction(self, make: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
+        async with make() as session:
+            try:
+                await session.connection()
+            except sql_errors.DBAPIError as error:
+                raise (_unavailable(error) or error) from error
+            except (OSError, sql_errors.TimeoutError) as error:
+                raise UnavailableError(f"the database does not answer: {_words(error)}") from error
+            except Exception as error:
+                if not _is_asyncpg(error):
+                    raise
+                raise UnavailableError(f"the database does not answer: {_words(error)}") from error
+            try:
+                yield session
+                await session.commit()
+            except sql_errors.DBAPIError as error:
+                raise (_unavailable(error) or error) from error
+            except TimeoutError as error:
+                raise UnavailableError("the database takes too long to answer") from error
+
+
+def _engine(url: str, *, sqlite: bool) -> AsyncEngine:
+    if not sqlite:
+        return create_async_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=5,
+            max_overflow=5,
+            pool_timeout=CONNECT_SECONDS,
+            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS},
+            hide_parameters=True,
+        )
+    engine = create_async_engine(url, pool_size=4, max_overflow=4, hide_parameters=True)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        # The driver's own notion of transactions would begin them late; `begin` below does it.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _unavailable(error: sql_errors.DBAPIError) -> UnavailableError | None:
+    """The same as an error of ours, if trying again may help."""
+    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(state, str):
+        if state[:2] in _OUR_MISTAKES:
+            return None
+    elif isinstance(error, (sql_errors.IntegrityError, sql_errors.DataError, sql_errors.ProgrammingError)):
+        return None
+    return UnavailableError(f"the database cannot be used now: {_words(error.orig)}")
+
+
+def _is_asyncpg(error: BaseException) -> bool:
+    """Whether it is the driver's own: what it raises while it connects is not translated by SQLAlchemy."""
+    return type(error).__module__.startswith("asyncpg.")
+
+
+def _words(error: object) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
