@@ -35,6 +35,7 @@ PYTHON = "3.11"  # Debian bookworm's
 PROGRAMS = {"operator": "operator", "gateway": "gateway", "worker": "worker_image"}
 # What each Dockerfile copies for the wheel of Camfleet, besides its own folder.
 _COMMON = ("pyproject.toml", "requirements-build.lock", "README.md", "LICENSE", "protocol", "cli")
+_MORE = {"gateway": ("worker_image",)}
 _NOT_COPIED = {"Dockerfile", "requirements.lock"}
 # What a Debian image leaves out to be "slim".
 _SLIM = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian")
@@ -114,7 +115,7 @@ def inputs(program: str, tree: Path = ROOT) -> list[Path]:
     """All files that go into an image, in a fixed order."""
     folder = tree / PROGRAMS[program]
     found = [tree / ".dockerignore", folder / "Dockerfile", folder / "requirements.lock"]
-    for name in (*_COMMON, PROGRAMS[program]):
+    for name in (*_COMMON, PROGRAMS[program], *_MORE.get(program, ())):
         path = tree / name
         found += [
             file
