@@ -12,6 +12,7 @@ from camfleet_protocol.camera import Camera, ConditionStatus, SourceType
 from camfleet_protocol.messages import CameraState, SourceState, WorkerHello
 from camfleet_protocol.redaction import redact
 from camfleet_protocol.settings import Settings, effective_settings
+from camfleet_protocol.vision import AlertSpec
 
 STALE_SECONDS = 2.0
 
@@ -55,6 +56,12 @@ class Facts:
     profile: str
     without_worker: View
     """How it is while no worker is connected."""
+    alerts: tuple[AlertSpec, ...] = ()
+    """The rules that raise alerts."""
+    recognition: bool = False
+    """Whether faces are recognised: it is switched on, and said how long anything is kept."""
+    retention_days: int | None = None
+    """How long its events are kept; None: as the installation says."""
 
 
 def facts_of(camera: Camera) -> Facts:
@@ -79,6 +86,9 @@ def facts_of(camera: Camera) -> Facts:
         site=settings.site or "",
         profile=camera.spec.profile_ref.name if camera.spec.profile_ref else "",
         without_worker=_without_worker(camera),
+        recognition=settings.recognition,
+        retention_days=settings.privacy.retention_days,
+        alerts=settings.alerts,
     )
 
 
@@ -99,6 +109,9 @@ def facts_by_hand(camera_id: str, hello: WorkerHello | None) -> Facts:
         site=(settings.site or "") if settings else "",
         profile="",
         without_worker=NO_WORKER,
+        recognition=bool(settings and settings.recognition),
+        retention_days=settings.privacy.retention_days if settings else None,
+        alerts=settings.alerts if settings else (),
     )
 
 
