@@ -24,7 +24,7 @@ from camfleet_gateway.store.rows import Incoming, anonymous
 from camfleet_gateway.store.sealing import Sealer
 from camfleet_gateway.store.snapshots import Picture, Snapshots
 from camfleet_gateway.store.view import EventView, view_of
-from camfleet_gateway.store.writer import EVENTS, EventWriter, InTransaction
+from camfleet_gateway.store.writer import EVENTS, Consequences, EventWriter, InTransaction
 from camfleet_protocol.messages import EventRecord
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,10 @@ class EventStore:
     def in_transaction(self, hook: InTransaction) -> None:
         """Have `hook` called in the transaction that stores events; what it writes is committed with them."""
         self._writer.in_transaction.append(hook)
+
+    def consequences(self, hook: Consequences) -> None:
+        """Have `hook` called in the transaction that stores events; the events it gives are stored in it."""
+        self._writer.consequences.append(hook)
 
     def on_delete(self, hook: DeletionHook) -> None:
         """Have `hook` called before events are deleted; if it raises, they are not."""

@@ -61,6 +61,8 @@ class Change:
 
 
 InTransaction = Callable[[AsyncSession, Sequence[Stored]], Awaitable[None]]
+Consequences = Callable[[AsyncSession, Sequence[Stored]], Awaitable[Sequence[Incoming]]]
+"""Gives further events, such as alerts, that are stored with those that they follow from."""
 
 
 class EventWriter:
@@ -73,6 +75,7 @@ class EventWriter:
         self._clock = clock
         self._uncertain: OrderedDict[tuple[str, int], bool] = OrderedDict()
         """By id and revision, whether it was the first: commits of which we do not know."""
+        self.consequences: list[Consequences] = []
         self.in_transaction: list[InTransaction] = []
 
     async def write(self, events: Sequence[Incoming]) -> tuple[list[StoreResult], list[Stored]]:
@@ -94,6 +97,9 @@ class EventWriter:
         try:
             async with self._database.session() as session:
                 stored, refused = await self._store(session, candidates)
+                for follow in self.consequences:
+                    further = {event.record.id: event for event in await follow(session, tuple(stored))}
+                    stored += (await self._store(session, further))[0] if further else []
                 for hook in self.in_transaction:
                     await hook(session, stored)
                 done = True
