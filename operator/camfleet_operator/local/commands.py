@@ -18,6 +18,12 @@ from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import SPEC_DIGEST_ANNOTATION, StateFolder, WorkerIdentity
 from camfleet_protocol.settings import Settings
 
+_GATEWAY_OPTIONS = (
+    *("tokens_file", "model_dir", "database_url_file", "milvus_url", "milvus_token_file", "key_file"),
+    "webhooks_file",
+)
+"""Passed on as they are, where they are given."""
+
 
 def worker_fingerprint(camera: Camera) -> str:
     """Hash of the parts of a spec that only a new worker can apply."""
@@ -47,6 +53,7 @@ def worker_command(
         f"--gateway-url={internal_url}",
         f"--token-file={state.tokens / camera.id}",
         f"--work-dir={state.work / camera.id}",
+        f"--provider={settings.provider}",
         f"--log-level={settings.log_level}",
         f"--log-format={settings.log_format}",
         "--exit-with-parent",
@@ -70,14 +77,17 @@ def gateway_command(settings: LocalSettings, *, viewer_port: int, internal_port:
         "--internal-host=127.0.0.1",
         f"--internal-port={internal_port}",
         f"--state-dir={settings.state_dir}",
+        f"--embedder={settings.embedder}",
+        f"--retention-days={settings.retention_days}",
+        f"--retention-bytes={settings.retention_bytes}",
         f"--log-level={settings.log_level}",
         f"--log-format={settings.log_format}",
         "--exit-with-parent",
         *(f"--allowed-origin={origin}" for origin in settings.allowed_origin),
         *(f"--allowed-host={host}" for host in settings.allowed_host),
     ]
-    if settings.tokens_file:
-        arguments.append(f"--tokens-file={settings.tokens_file}")
+    given = {name.replace("_", "-"): getattr(settings, name) for name in _GATEWAY_OPTIONS}
+    arguments.extend(f"--{option}={value}" for option, value in given.items() if value is not None)
     return Command(arguments, {})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from camfleet_protocol.camera import DnsLabel
 from camfleet_protocol.logs import LogFormat, LogLevel
 
 
@@ -25,5 +27,31 @@ class LocalSettings(BaseModel):
     media_root: tuple[Path, ...] = Field(
         (), description="Folders, besides FOLDER, whose files cameras added through the API may name."
     )
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "cpu", description="Where workers run the models; if that cannot be, there is no inference."
+    )
+    database_url_file: Path | None = Field(
+        None,
+        description="File with the URL of a PostgreSQL database for events and people, instead of SQLite.",
+    )
+    milvus_url: str | None = Field(
+        None, description="URL of a Milvus server for the vectors of faces, instead of milvus-lite."
+    )
+    milvus_token_file: Path | None = Field(None, description="File with the token for the Milvus server.")
+    key_file: Path | None = Field(
+        None,
+        description="File with the key for vectors of faces; by default one is made in the state folder.",
+    )
+    embedder: DnsLabel = Field("mobilefacenet", description="Embedding model for enrolment and face search.")
+    retention_days: int = Field(
+        30, ge=1, le=3650, description="Days for which events are kept whose camera says nothing else."
+    )
+    retention_bytes: int = Field(
+        10 * 1024**3,
+        ge=1024 * 1024,
+        le=1 << 60,
+        description="Bytes of events' pictures at most; the oldest events go first.",
+    )
+    webhooks_file: Path | None = Field(None, description="YAML file with the webhooks to call.")
     log_level: LogLevel = Field("INFO", description="Least level logged.")
     log_format: LogFormat = Field("text", description="How log lines look.")
