@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from camfleet_worker.counters import Counters, Rate
+from camfleet_worker.detectors.turns import needed_fps
 from camfleet_worker.live import Live
 from camfleet_worker.pacing import Pacer
 from camfleet_worker.picture import PendingInference, Picture
@@ -86,7 +87,8 @@ class Dispatcher:
         self.captured.tick()
         self._counters.add("captured")
         live = self._live
-        watched, stream_fps, inference_fps = live.watched, live.stream_fps, live.settings.inference.fps
+        watched, stream_fps = live.watched, live.stream_fps
+        inference_fps = needed_fps(live.settings.inference)
         if watched and not self._watched:
             self._stream_pacer.reset()
         self._watched = watched

@@ -1,6 +1,7 @@
 """The inference thread: one inference per picture, shared by everybody.
 
-A detector that is missing or fails costs its own boxes and nothing else: the worker goes on and says why.
+Several detectors take turns on the same pictures, each at its own rate (`DetectorGroup`). One that is missing
+or fails costs its own boxes and nothing else: the worker goes on and says why.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from camfleet_protocol.detections import MAX_DETECTIONS, Detection
+from camfleet_protocol.detections import Detection
 from camfleet_protocol.settings import InferenceSettings, Settings
 from camfleet_worker.counters import Counters, Rate
 from camfleet_worker.detectors.base import (
@@ -23,12 +24,16 @@ from camfleet_worker.detectors.base import (
     load_detector,
     load_engine,
 )
+from camfleet_worker.detectors.filters import Filter
+from camfleet_worker.detectors.group import DetectorGroup
+from camfleet_worker.detectors.providers import GpuFaultError, is_gpu_fault
+from camfleet_worker.detectors.turns import needed_fps
 from camfleet_worker.dispatch import Dispatcher
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Findings, Image, Picture
 from camfleet_worker.presence import Presence
-from camfleet_worker.tracking_port import TRACKED_KINDS, Ran, Tracking
+from camfleet_worker.tracking_port import TRACKED_KINDS, Tracking
 from camfleet_worker.vision import prepare_opencv
 from camfleet_worker.watchdog import Stage
 
@@ -39,6 +44,8 @@ _LOAD_DEADLINE = 180.0
 _FIRST_RUN_DEADLINE = 60.0
 """A GPU's library may choose its kernels then."""
 RUN_DEADLINE = 30.0
+_BUILD_DEADLINE = 900.0
+"""TensorRT builds its engines, and waits for another worker that builds the same one."""
 _IDLE_DEADLINE = 20.0
 _RETRY_SECONDS = 10.0
 """Weights may be downloaded meanwhile."""
@@ -75,8 +82,6 @@ class Inference:
         """The newest findings and when they were made, monotonic seconds."""
         self.last_captured_ns = 0
         """Capture time of the newest picture that inference ran on, Unix ns."""
-        self.reason = ""
-        self.message = ""
         self.seconds = 0.0
         """Moving average of what one inference takes."""
         self._context = context
@@ -88,14 +93,26 @@ class Inference:
         self._tracking = tracking
         self._clock = clock
         self._loaded = _Loaded()
+        self._group = DetectorGroup((), clock)
         self._runs_loaded: _Loaded | None = None
         """What has run at least once."""
         self._loaded_for: tuple[object, ...] | None = None
         self._retry_at = 0.0
+        self._reason = self._message = ""
         self._told: set[str] = set()
         self._failing: dict[str, str] = {}
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="inference", daemon=True)
+
+    @property
+    def reason(self) -> str:
+        """CamelCase reason why not all that is asked for is done; empty if it is."""
+        return self._reason or (self._tracking.reason if self._tracking is not None else "")
+
+    @property
+    def message(self) -> str:
+        """The same for people."""
+        return self._message or (self._tracking.message if self._tracking is not None else "")
 
     def start(self) -> None:
         """Start the thread; it loads the detectors first."""
@@ -112,7 +129,7 @@ class Inference:
         if latest is None or not settings.enabled:
             return None
         findings, made = latest
-        if self._clock() - made > max(1.0, 3 / settings.fps, 3 * self.seconds):
+        if self._clock() - made > max(1.0, 3 / needed_fps(settings), 3 * self.seconds):
             return None
         return findings
 
@@ -139,7 +156,8 @@ class Inference:
             self._tick()
             return
         first = self._runs_loaded is not self._loaded
-        self._stage.expect(_FIRST_RUN_DEADLINE if first else RUN_DEADLINE, "running inference")
+        deadline = self._patient(_FIRST_RUN_DEADLINE) if first else RUN_DEADLINE
+        self._stage.expect(deadline, "running inference")
         findings = self._infer(picture, self._live.settings)
         self._runs_loaded = self._loaded
         if picture.inference is not None:
@@ -148,7 +166,7 @@ class Inference:
     def _switch_off(self) -> None:
         self._dispatcher.inference_ready = False
         self.latest = None
-        self.reason = self.message = ""
+        self._reason = self._message = ""
         self._presence.end_all()
         if self._tracking is not None:
             self._tracking.end_all()
@@ -166,17 +184,22 @@ class Inference:
                 self._told.clear()
                 self._failing.clear()
             self._loaded_for = wanted
-            self._stage.expect(_LOAD_DEADLINE, "loading detectors")
+            self._stage.expect(self._patient(_LOAD_DEADLINE), "loading detectors")
             prepare_opencv(self._context.threads)
-            self._loaded = self._make(settings)
+            before, self._loaded = self._loaded, self._make(settings)
+            if self._loaded.detectors != before.detectors:
+                self._group = DetectorGroup(self._loaded.detectors, self._clock)
             self._retry_at = self._clock() + _RETRY_SECONDS
         self._dispatcher.inference_ready = not self._loaded.empty
+
+    def _patient(self, seconds: float) -> float:
+        return max(seconds, _BUILD_DEADLINE) if self._context.provider == "tensorrt" else seconds
 
     def _make(self, settings: InferenceSettings) -> _Loaded:
         context = replace(self._context, backend=settings.backend)
         detectors: list[tuple[str, Detector]] = []
         engine: tuple[str, Engine] | None = None
-        self.reason = self.message = ""
+        self._reason = self._message = ""
         kept = dict(self._loaded.detectors) if self._loaded.missing else {}
         names = () if settings.engine else settings.detectors
         try:
@@ -193,51 +216,41 @@ class Inference:
         return _Loaded(tuple(detectors), engine, missing)
 
     def _unavailable(self, name: str, error: InferenceUnavailableError) -> None:
-        self.reason, self.message = error.reason, str(error)
+        self._reason, self._message = error.reason, str(error)
         if f"{name}:{error.reason}" not in self._told:
             self._told.add(f"{name}:{error.reason}")
             logger.warning("no inference by %s: %s (%s)", name, error, error.reason)
 
-    def _infer(self, picture: Picture, settings: Settings) -> Findings:
+    def _infer(self, picture: Picture, settings: Settings) -> Findings | None:
+        """The picture's findings; None if no detector was due."""
         started = self._clock()
         annotated: Image | None = None
+        fresh: Sequence[Detection]
         if self._loaded.engine is not None:
-            annotated, found = self._run_engine(*self._loaded.engine, picture, settings.inference)
+            annotated, fresh = self._run_engine(*self._loaded.engine, picture, settings.inference)
+            shown = tuple(fresh)
         else:
-            found = []
-            for name, detector in self._loaded.detectors:
-                found.extend(self._run_detector(name, detector, picture, settings.inference.confidence))
-            if self._tracking is not None:
-                ran = [
-                    Ran(name, getattr(detector, "kind", ""), getattr(detector, "identity", ""))
-                    for name, detector in self._loaded.detectors
-                ]
-                found = list(self._tracking.observe(picture, found, ran, settings))
+            turn = self._group.run(picture, settings.inference, self)
+            if not turn.ran and not turn.failed:
+                return None
+            fresh = turn.fresh
+            if self._tracking is not None and turn.ran:
+                fresh = self._tracking.observe(picture, fresh, turn.ran, settings)
+            shown = self._group.show(turn, fresh, settings.inference)
         took = self._clock() - started
         self.seconds = took if self.seconds == 0 else 0.8 * self.seconds + 0.2 * took
-        findings = Findings(picture.captured_ns, tuple(found[:MAX_DETECTIONS]), annotated)
+        findings = Findings(picture.captured_ns, shown, annotated)
         self.latest = (findings, self._clock())
         self.last_captured_ns = picture.captured_ns
         self.rate.tick()
         self._counters.add_inference(took)
-        kinds = {detection.kind for detection in findings.detections}
+        for detection in fresh:
+            self._counters.add_labelled("detections", _label(detection.kind))
+        kinds = {detection.kind for detection in fresh}
         if self._tracking is not None and self._loaded.engine is None:
             kinds -= TRACKED_KINDS
-        for detection in findings.detections:
-            self._counters.add_labelled("detections", _label(detection.kind))
         self._presence.observe(kinds)
         return findings
-
-    def _run_detector(
-        self, name: str, detector: Detector, picture: Picture, confidence: float
-    ) -> Sequence[Detection]:
-        try:
-            found = detector.detect(picture.bgr(detector.input_width), confidence=confidence)
-        except Exception as error:  # a plugin may raise anything; the worker goes on
-            self._failed(name, error)
-            return ()
-        self._recovered(name)
-        return found
 
     def _run_engine(
         self, name: str, engine: Engine, picture: Picture, settings: InferenceSettings
@@ -247,26 +260,33 @@ class Inference:
             annotated, detections = engine.process_frame(frame)
             found = [Detection.model_validate(item) for item in detections]
         except Exception as error:  # a plugin may raise anything; the worker goes on
-            self._failed(name, error)
+            self.failed(name, error)
             return None, []
-        self._recovered(name)
-        return annotated, [item for item in found if item.score >= settings.confidence]
+        self.recovered(name)
+        return annotated, Filter.of(settings, name).apply(found)
 
-    def _failed(self, name: str, error: Exception) -> None:
-        """Count a failed inference, and log each kind of failure once."""
+    def failed(self, name: str, error: Exception) -> None:
+        """Count a failed inference, and log each kind of failure once.
+
+        Raises:
+            GpuFaultError: The GPU is lost to this process, which must end: see `is_gpu_fault`.
+        """
+        if is_gpu_fault(error):
+            raise GpuFaultError(f"{name} has lost the GPU") from error
         kind = type(error).__name__
         self._failing[name] = kind
-        self.reason = "InferenceFailed"
-        self.message = f"{name} failed: {kind}"
+        self._reason = "InferenceFailed"
+        self._message = f"{name} failed: {kind}"
         self._counters.add_labelled("dropped", "inference_error")
         if f"{name}:{kind}" not in self._told:
             self._told.add(f"{name}:{kind}")
             detail = error.errors(include_input=False) if isinstance(error, ValidationError) else error
             logger.error("%s failed (%s: %s); told once", name, kind, detail, exc_info=error)
 
-    def _recovered(self, name: str) -> None:
+    def recovered(self, name: str) -> None:
+        """Take back what was said of a failure that is over."""
         if self._failing.pop(name, None) is not None and not self._failing and not self._loaded.missing:
-            self.reason = self.message = ""
+            self._reason = self._message = ""
 
 
 def _label(kind: str) -> str:
