@@ -124,7 +124,7 @@ class GatewaySettings(BaseModel):
     def _data_beside_state(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("data_dir") is not None or not given.get("state_dir"):
             return given
-        return given | {"data_dir": Path(given["state_dir"]) / "gateway"}
+        return given | {"data_dir": str(Path(given["state_dir"]) / "gateway")}  # a string also in JSON
 
     @field_validator("database_url")
     @classmethod
