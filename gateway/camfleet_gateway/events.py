@@ -1,56 +1,135 @@
-"""What happened: a ring of the newest events, told once to everybody who listens."""
+"""What happens on this gateway: its own events on their way into the store, and who is told of all events.
+
+Everything that is told was stored before. The gateway's own events wait in memory while the store is away.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Protocol
 
+from camfleet_gateway.store.errors import UnavailableError
+from camfleet_gateway.store.view import EventView
+from camfleet_gateway.transport import text_message
 from camfleet_protocol.messages import CameraState, EventRecord
 
-KEEP = 1000
+logger = logging.getLogger(__name__)
 
-Listener = Callable[[EventRecord], None]
+MAX_PENDING = 10_000
+_AT_ONCE = 100
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
+
+
+class Told:
+    """An event that was stored, as it is told: `first` if it is new, else a later revision."""
+
+    def __init__(self, event: EventView, first: bool) -> None:
+        self.event = event
+        self.first = first
+
+    @cached_property
+    def message(self) -> bytes:
+        """What `/ws/events` sends, made once for all."""
+        first = "true" if self.first else "false"
+        return text_message(f'{{"type":"event","event":{self.event.encode()},"first":{first}}}')
+
+
+Listener = Callable[[Told], None]
+KeptFor = Callable[[str], tuple[str, float | None]]
+"""Gives the site of a camera, and for how many days its events are kept if it says so."""
+
+
+class Keeper(Protocol):
+    """The event store, for who has no pictures."""
+
+    async def store(self, record: EventRecord, *, site: str, retention_days: float | None) -> object:
+        """Store an event.
+
+        Raises:
+            UnavailableError: Not now.
+        """
+
+
+def _unsaid(_: str) -> tuple[str, float | None]:
+    return "", None
 
 
 class EventLog:
-    """The newest `KEEP` events, in memory."""
+    """Takes the gateway's own events, tells all that are stored. Lives on the event loop."""
 
-    def __init__(self, keep: int = KEEP) -> None:
-        self._events: deque[EventRecord] = deque(maxlen=keep)
-        self._ids: set[str] = set()
+    def __init__(self, kept_for: KeptFor = _unsaid) -> None:
+        self.pending: deque[EventRecord] = deque()
+        """Own events that are not stored yet, oldest first."""
+        self.lost = 0
+        """Own events for which there was no room while the store was away."""
+        self._kept_for = kept_for
         self._listeners: list[Listener] = []
+        self._some = asyncio.Event()
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` for every new event."""
+        """Call `listener` for every event that is stored, and every later revision."""
         self._listeners.append(listener)
 
     def unlisten(self, listener: Listener) -> None:
         """Stop calling `listener`."""
         self._listeners.remove(listener)
 
-    def add(self, event: EventRecord) -> bool:
-        """Store an event and tell it; false if it is known already (workers repeat until acknowledged)."""
-        if event.id in self._ids:
-            return False
-        if len(self._events) == self._events.maxlen:
-            self._ids.discard(self._events[0].id)
-        self._events.append(event)
-        self._ids.add(event.id)
-        for listener in tuple(self._listeners):
-            listener(event)
-        return True
+    def happened(self, event: EventView, first: bool) -> None:
+        """An event was stored: tell it."""
+        if self._listeners:
+            told = Told(event, first)
+            for listener in tuple(self._listeners):
+                listener(told)
 
-    def newest(self, limit: int, camera: str | None = None) -> list[EventRecord]:
-        """The newest events, newest first."""
-        found: list[EventRecord] = []
-        for event in reversed(self._events):
-            if len(found) >= limit:
-                break
-            if camera is None or event.camera == camera:
-                found.append(event)
-        return found
+    def add(self, event: EventRecord) -> None:
+        """Take an event of the gateway's own; it is told once it is stored."""
+        if len(self.pending) >= MAX_PENDING:
+            self.pending.popleft()
+            self.lost += 1
+        self.pending.append(event)
+        self._some.set()
+
+    async def run(self, keeper: Keeper) -> None:
+        """Store the gateway's own events, until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while self.pending:
+                problem = await self._store_some(keeper)
+                if problem is None:
+                    pause = FIRST_PAUSE
+                    continue
+                if pause == FIRST_PAUSE:
+                    logger.warning("the gateway's own events wait, they cannot be stored now: %s", problem)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            if self.lost:
+                logger.error("%d events of the gateway's own were lost: the store was away too long", self.lost)
+                self.lost = 0
+
+    async def _store_some(self, keeper: Keeper) -> UnavailableError | None:
+        """Store the oldest ones together; they stay first in line until they are stored."""
+        events = list(islice(self.pending, _AT_ONCE))
+        results = await asyncio.gather(*(self._store(keeper, event) for event in events))
+        stored = {event.id for event, problem in zip(events, results, strict=True) if problem is None}
+        self.pending = deque(event for event in self.pending if event.id not in stored)
+        return next((problem for problem in results if problem is not None), None)
+
+    async def _store(self, keeper: Keeper, event: EventRecord) -> UnavailableError | None:
+        site, days = self._kept_for(event.camera)
+        try:
+            await keeper.store(event, site=site, retention_days=days)
+        except UnavailableError as error:
+            return error
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from camfleet_gateway.auth import Authenticator, Tickets
 from camfleet_gateway.backend import backend_for
 from camfleet_gateway.clock import Clock, RunningTime
 from camfleet_gateway.events import EventLog
+from camfleet_gateway.gallery_push import GalleryPush
 from camfleet_gateway.garbage import Garbage
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.identity import Identity
@@ -48,10 +49,12 @@ class Gateway:
             max_viewers_per_camera=settings.max_viewers_per_camera,
             refused=self.refused,
         )
+        self.gallery_push = GalleryPush()
         self.workers = WorkerGate(
             hub=self.hub,
             authenticator=backend.workers,
             events=self.events,
+            gallery=self.gallery_push,
             clock=self.clock,
             stats_timeout=settings.stats_timeout_seconds,
             hold_seconds=settings.hold_seconds,
@@ -84,6 +87,7 @@ class Gateway:
             start_task(self.hub.run(), name="hub-ticker", failed=self.failed.set),
             start_task(self.lag.run(), name="lag-meter", failed=self.failed.set),
             start_task(Garbage().run(), name="garbage", failed=self.failed.set),
+            start_task(self.gallery_push.run(), name="gallery-push", failed=self.failed.set),
         ]
 
     async def stop(self) -> None:

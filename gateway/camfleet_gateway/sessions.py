@@ -7,15 +7,15 @@ no longer current is sent away for good. Of two sockets of the same worker the n
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import uuid
 from typing import Any
 
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.clock import Clock
-from camfleet_gateway.events import EventLog
+from camfleet_gateway.event_intake import Budget, EventIntake, EventSink
 from camfleet_gateway.fencing import Judgement, Verdict, hold
+from camfleet_gateway.gallery_push import GalleryPush, GalleryReceiver
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.limits import TokenBucket
 from camfleet_gateway.pictures import Picture
@@ -31,7 +31,6 @@ from camfleet_protocol.messages import (
     ControlError,
     ControlFault,
     Demand,
-    EventAck,
     GatewayToWorker,
     GoAway,
     Stats,
@@ -49,16 +48,18 @@ MAX_HELD = 1000
 MAX_BAD_MESSAGES = 20
 MAX_MESSAGES_PER_SECOND = 500.0
 MAX_BYTES_PER_SECOND = 64.0 * 1024 * 1024
-MAX_EVENTS_PER_SECOND = 50.0
 _MAX_UNREAD_BYTES = 1024 * 1024
 
 POLICY, TRY_LATER, NORMAL_GONE = 1008, 1013, 1001
+_INTERNAL = 1011
 
 
 class WorkerSession:
     """One worker's connection, from its hello to its end."""
 
-    def __init__(self, link: Link, *, clock: Clock, hub: Hub, events: EventLog) -> None:
+    def __init__(
+        self, link: Link, *, clock: Clock, hub: Hub, events: EventSink, budget: Budget, gallery: GalleryPush
+    ) -> None:
         self.link = link
         self.id = uuid.uuid4().hex[:12]
         self.credential: Credential
@@ -72,10 +73,14 @@ class WorkerSession:
         self._clock = clock
         self._hub = hub
         self._events = events
+        self._budget = budget
+        self._gallery = gallery
+        self._receiver = GalleryReceiver(link, clock)
+        self._intake: EventIntake | None = None
+        self._storing: asyncio.Task[None] | None = None
         now = clock.monotonic()
         self._messages = TokenBucket(rate=MAX_MESSAGES_PER_SECOND, burst=2 * MAX_MESSAGES_PER_SECOND, now=now)
         self._bytes = TokenBucket(rate=MAX_BYTES_PER_SECOND, burst=2 * MAX_BYTES_PER_SECOND, now=now)
-        self._event_rate = TokenBucket(rate=MAX_EVENTS_PER_SECOND, burst=4 * MAX_EVENTS_PER_SECOND, now=now)
         self.log = ContextAdapter(logger, {})
 
     # ── From the worker ────────────────────────────────────────────────────────────────────────────
@@ -101,8 +106,10 @@ class WorkerSession:
                 self.telemetry.update(message)
                 if self.channel is not None:
                     self._hub.refresh(self.channel)
+                    self._gallery.heard(self._receiver, message)
             case WorkerEvent():
-                self._event(message)
+                if self._intake is not None:
+                    self._intake.take(message)
 
     def on_binary(self, data: bytes) -> None:
         """Take a picture: acknowledge it and offer it to whoever watches."""
@@ -130,21 +137,37 @@ class WorkerSession:
             self.frames_refused += 1
 
     def on_writable(self) -> None:
-        """Nothing waits: control messages are small and written at once."""
+        """Control messages are small and written at once; only parts of a gallery wait."""
+        self._receiver.writable()
 
-    def _event(self, message: WorkerEvent) -> None:
-        channel = self.channel
-        if channel is None or not self._event_rate.take(1, self._clock.monotonic()):
-            return  # not acknowledged, so it comes again
-        event = message.event.model_copy(
-            update={
-                "camera": channel.id,
-                "message": redact(message.event.message),
-                "data": _redacted(message.event.data),
-            }
+    def begin(self, channel: Channel) -> None:
+        """It is accepted as the worker of this camera."""
+        self.channel = channel
+        self.telemetry.heard_at = self._clock.monotonic()
+        self._intake = EventIntake(
+            sink=self._events,
+            budget=self._budget,
+            clock=self._clock,
+            acknowledge=self.send,
+            bad=self._bad,
+            log=self.log,
         )
-        self._events.add(event)
-        self.send(EventAck(id=event.id))
+        self._storing = asyncio.create_task(
+            self._intake.run(channel.id, lambda: channel.facts), name=f"events-{channel.id}"
+        )
+        self._storing.add_done_callback(self._storing_ended)
+
+    def end(self) -> None:
+        """It has left; what is not stored yet comes again with its next connection."""
+        self._gallery.gone(self._receiver)
+        if self._storing is not None and self._intake is not None:
+            self._storing.cancel()
+            self._intake.close()
+
+    def _storing_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("events of this session cannot be taken in", exc_info=error)
+            self.leave(_INTERNAL, "events cannot be taken in", retry=True)
 
     def _bad(self, problem: str) -> None:
         self.bad_messages += 1
@@ -177,7 +200,7 @@ class WorkerSession:
         self.link.close(code, reason)
 
     def _send(self, text: bytes) -> None:
-        if self.link.unsent_bytes > _MAX_UNREAD_BYTES:
+        if self.link.unsent_bytes > _MAX_UNREAD_BYTES + self._receiver.writing:
             self.link.abort()  # it sends and never reads
             return
         self.link.write(text_message(text))
@@ -191,7 +214,8 @@ class WorkerGate:
         *,
         hub: Hub,
         authenticator: WorkerAuthenticator,
-        events: EventLog,
+        events: EventSink,
+        gallery: GalleryPush,
         clock: Clock,
         stats_timeout: float,
         hold_seconds: float,
@@ -202,6 +226,8 @@ class WorkerGate:
         self._hub = hub
         self._authenticator = authenticator
         self._events = events
+        self._budget = Budget()
+        self._gallery = gallery
         self._clock = clock
         self._stats_timeout = stats_timeout
         self._hold_seconds = hold_seconds
@@ -216,7 +242,14 @@ class WorkerGate:
 
     async def serve(self, link: Link, token: str | None) -> None:
         """Run one connection, accepted and not yet trusted, to its end."""
-        session = WorkerSession(link, clock=self._clock, hub=self._hub, events=self._events)
+        session = WorkerSession(
+            link,
+            clock=self._clock,
+            hub=self._hub,
+            events=self._events,
+            budget=self._budget,
+            gallery=self._gallery,
+        )
         link.attach(session)
         closed = asyncio.ensure_future(link.wait_closed())
         try:
@@ -226,6 +259,7 @@ class WorkerGate:
         finally:
             closed.cancel()
             session.greeting.cancel()
+            session.end()
 
     def camera_changed(self, camera_id: str, camera: Camera | None) -> None:
         """The directory has changed: whoever waits looks again, whoever is no longer current goes."""
@@ -328,8 +362,7 @@ class WorkerGate:
 
     def _accept(self, session: WorkerSession) -> None:
         channel = self._hub.channel_for_worker(session.hello.camera)
-        session.channel = channel
-        session.telemetry.heard_at = self._clock.monotonic()
+        session.begin(channel)
         self.sessions[session] = None
         self._current[channel.id] = session
         session.send(Accepted(version=VERSION, session=session.id, id=channel.number))
@@ -362,17 +395,4 @@ class WorkerGate:
         for session in list(self.sessions):
             if now - session.telemetry.heard_at > self._stats_timeout:
                 session.log.warning("no statistics for %g s: counted as lost", self._stats_timeout)
-                session.leave(1011, "no statistics came", retry=True)
-
-
-def _redacted(data: dict[str, object]) -> dict[str, object]:
-    """An event's data with every text in it redacted."""
-    text = json.dumps(data)
-    clean = redact(text)
-    if clean == text:
-        return data
-    try:
-        decoded = json.loads(clean)
-    except ValueError:
-        return {}
-    return decoded if isinstance(decoded, dict) else {}
+                session.leave(_INTERNAL, "no statistics came", retry=True)

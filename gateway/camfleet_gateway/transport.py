@@ -32,23 +32,28 @@ _MAX_UNREAD_BYTES = 1024 * 1024
 _TEXT, _BINARY = 0x81, 0x82
 
 
-def _with_prefix(first: int, payload: bytes) -> bytes:
-    size = len(payload)
+def _prefix(first: int, size: int) -> bytes:
     if size < 126:
-        return bytes((first, size)) + payload
+        return bytes((first, size))
     if size < 65536:
-        return struct.pack("!BBH", first, 126, size) + payload
-    return struct.pack("!BBQ", first, 127, size) + payload
+        return struct.pack("!BBH", first, 126, size)
+    return struct.pack("!BBQ", first, 127, size)
+
+
+def binary_prefix(payload: bytes) -> bytes:
+    """What a server writes before the payload of a binary WebSocket message; large ones need no copy then."""
+    return _prefix(_BINARY, len(payload))
 
 
 def binary_message(payload: bytes) -> bytes:
     """A whole binary WebSocket message as a server writes it, to be shared by all receivers."""
-    return _with_prefix(_BINARY, payload)
+    return binary_prefix(payload) + payload
 
 
 def text_message(text: str | bytes) -> bytes:
     """A whole text WebSocket message as a server writes it."""
-    return _with_prefix(_TEXT, text.encode() if isinstance(text, str) else text)
+    payload = text.encode() if isinstance(text, str) else text
+    return _prefix(_TEXT, len(payload)) + payload
 
 
 class LinkHandler(Protocol):
