@@ -71,7 +71,7 @@ class EventStore:
         self._database = database
         self._sealer = sealer
         self._snapshots = snapshots
-        self._retention_days = retention_days
+        self.retention_days = retention_days
         self._writer = EventWriter(database, sealer=sealer, snapshots=snapshots, clock=clock)
         self._batches = Batches(self._write)
         self._listeners: list[Listener] = []
@@ -143,15 +143,19 @@ class EventStore:
                 embedding=embedding,
                 embedder=embedder,
                 site=site,
-                retention_days=self._retention_days if retention_days is None else retention_days,
+                retention_days=self.retention_days if retention_days is None else retention_days,
             )
         )
+
+    def tell(self, view: EventView, *, first: bool = False) -> None:
+        """Tell the listeners of `on_stored` of an event: after a commit that changed it otherwise."""
+        for listener in tuple(self._listeners):
+            _call(listener, view, first)
 
     async def _write(self, events: Sequence[Incoming]) -> Sequence[StoreResult]:
         results, stored = await self._writer.write(events)
         for each in stored:
-            for listener in tuple(self._listeners):
-                _call(listener, each.view, each.first)
+            self.tell(each.view, first=each.first)
             if each.embedding:
                 for vector_listener in tuple(self._vector_listeners):
                     _call(vector_listener, each.view, each.embedding)
