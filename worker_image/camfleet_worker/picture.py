@@ -71,11 +71,39 @@ class Picture(ABC):
                 image = self._images[size] = self._convert(*size)
             return image
 
+    def crop(self, left: float, top: float, width: float, height: float) -> tuple[Image, tuple[int, int]]:
+        """A part of the picture at the source's size, without converting all of it where that can be had.
+
+        Args:
+            left: Pixels of the source, as the others; what lies outside of the picture is left out.
+            top: Of its upper edge.
+            width: At least 2 are given.
+            height: At least 2 are given.
+
+        Returns:
+            Pixels, not to be written into, and where their left upper corner lies in the picture.
+        """
+        # Even corners: colour is stored for squares of two by two.
+        x = min(max(0, int(left)), max(0, self.width - 2)) // 2 * 2
+        y = min(max(0, int(top)), max(0, self.height - 2)) // 2 * 2
+        right = min(self.width, max(x + 2, (int(left + width) + 2) // 2 * 2))
+        bottom = min(self.height, max(y + 2, (int(top + height) + 2) // 2 * 2))
+        with self._lock:
+            whole = self._images.get((self.width, self.height))
+        part = self._convert_part(x, y, right, bottom) if whole is None else None
+        if part is None:
+            part = (self.bgr() if whole is None else whole)[y:bottom, x:right]
+        return part, (x, y)
+
     def fingerprint(self) -> int | None:
         """A checksum of samples from all over the picture, without converting it.
 
         None where it cannot be had so cheaply, or where pictures are made to differ.
         """
+        return None
+
+    def _convert_part(self, left: int, top: int, right: int, bottom: int) -> Image | None:
+        """Make the pixels of a part, whose left upper corner is even; None where all must be converted."""
         return None
 
     @abstractmethod

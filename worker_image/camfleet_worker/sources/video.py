@@ -34,6 +34,8 @@ _MAX_BAD_PACKETS = 250
 _FINGERPRINT_LINES = 128
 _NEARLY = 0.9
 """Of a timeout: whatever fails after that failed because of it."""
+_FULL_RANGE = 2
+"""AVCOL_RANGE_JPEG."""
 _local = threading.local()
 
 
@@ -76,6 +78,35 @@ class VideoPicture(Picture):
             self._frame, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
         )
         return scaled.to_ndarray()
+
+    def _convert_part(self, left: int, top: int, right: int, bottom: int) -> Image | None:
+        frame = self._frame
+        full = frame.format.name == "yuvj420p" or int(frame.color_range) == _FULL_RANGE
+        if frame.format.name not in ("yuv420p", "yuvj420p") or right % 2 or bottom % 2:
+            return None
+        import cv2
+        import numpy as np
+
+        width, height = right - left, bottom - top
+        planes = np.empty((height * 3 // 2, width), np.uint8)
+        planes[:height] = _plane(frame.planes[0])[top:bottom, left:right]
+        half = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
+        colours = planes[height:].reshape(2, height // 2, width // 2)
+        colours[0] = _plane(frame.planes[1])[half]
+        colours[1] = _plane(frame.planes[2])[half]
+        if full:
+            # OpenCV knows the narrow range only.
+            levels = np.arange(256)
+            planes[:height] = (16 + levels * 219 / 255).astype(np.uint8)[planes[:height]]
+            planes[height:] = (128 + (levels - 128) * 224 / 255).astype(np.uint8)[planes[height:]]
+        return cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+
+
+def _plane(plane: Any) -> Any:
+    """The samples of a plane, one line a row, without copying them."""
+    import numpy as np
+
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
 
 
 class _Video:

@@ -1,0 +1,151 @@
+"""Whose face it is, from several pictures of it: each counts by its quality.
+
+Known is who is similar enough and ahead of everybody else; unknown is only who is surely nobody, in enough
+good pictures; all else is unsure. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from camfleet_protocol.appearance import Identity
+from camfleet_worker.recognition.gallery import Candidate, MatchResult, Vectors
+
+MAX_SAMPLES = 8
+_SURE_KNOWN = 3
+"""Pictures after which a known face is known for good."""
+_CLEARLY = 0.15
+"""So far above the threshold two pictures are enough."""
+_AT_ONCE = 0.1
+"""So far above the threshold, one is enough to tell a name."""
+_ENOUGH_UNKNOWN = 4
+_SURE_UNKNOWN = 6
+_WELL_BELOW = 0.1
+_STICKS = 0.05
+"""Who is known stays so down to this far below the threshold, and with half of the margin."""
+_SOMEBODY_ELSE = 0.5
+"""Of the threshold: a picture less alike to the others than that is not of the same face."""
+_TWICE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """From when a face is somebody's: least similarity, and least lead over the next person."""
+
+    threshold: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of whose face it is.
+
+    Attributes:
+        identity: The outcome.
+        person: Who it is; only if known.
+        runner_up: Similarity to the next person, -1 if there is none.
+        sure: Whether more pictures would hardly change it.
+        gallery_version: Of the gallery that it was compared with.
+    """
+
+    identity: Identity = Identity.UNSURE
+    person: Candidate | None = None
+    runner_up: float = -1.0
+    sure: bool = False
+    gallery_version: int = 0
+
+
+UNSURE = Verdict()
+
+
+def judge(result: MatchResult, *, samples: int, rules: Rules, before: Verdict = UNSURE) -> Verdict:
+    """Decide from the weighted similarities of so many pictures.
+
+    Args:
+        result: The two most similar people.
+        samples: How many pictures it is from.
+        rules: When a face is somebody's.
+        before: What was decided last for the same face.
+    """
+    if not samples or not result.version:
+        # Before the first gallery nobody can be said to be unknown.
+        return UNSURE
+    best, second = result.best, result.runner_up
+    runner_up = second.similarity if second is not None else -1.0
+    if best is None:
+        return _nobody(samples, runner_up, result.version)
+    threshold, margin = rules.threshold, rules.margin
+    same = before.person is not None and before.person.id == best.id
+    if same:
+        threshold, margin = threshold - _STICKS, margin / 2
+    if best.similarity >= threshold and best.similarity - runner_up >= margin:
+        over = best.similarity - rules.threshold
+        if same or samples >= _TWICE or over >= _AT_ONCE:
+            sure = samples >= _SURE_KNOWN or (samples >= _TWICE and over >= _CLEARLY)
+            return Verdict(Identity.KNOWN, best, runner_up, sure, result.version)
+    elif best.similarity < rules.threshold - _WELL_BELOW:
+        return _nobody(samples, runner_up, result.version)
+    return Verdict(gallery_version=result.version)
+
+
+def _nobody(samples: int, runner_up: float, version: int) -> Verdict:
+    enough = samples >= _ENOUGH_UNKNOWN
+    identity = Identity.UNKNOWN if enough else Identity.UNSURE
+    return Verdict(identity, None, runner_up, samples >= _SURE_UNKNOWN, version)
+
+
+@dataclass(slots=True)
+class Ballot:
+    """The best pictures of one face."""
+
+    _embeddings: list[Vectors] = field(default_factory=list)
+    _weights: list[float] = field(default_factory=list)
+    _strange: list[tuple[Vectors, float]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    @property
+    def embeddings(self) -> Vectors:
+        """Rows x dimensions."""
+        return np.stack(self._embeddings)
+
+    @property
+    def weights(self) -> list[float]:
+        """What each counts."""
+        return list(self._weights)
+
+    def add(self, embedding: Vectors, weight: float, *, threshold: float, suspect: bool = False) -> bool:
+        """Count another picture.
+
+        Args:
+            embedding: Of length 1.
+            weight: Quality of the picture, above 0.
+            threshold: Similarity from which faces are one person's, for this model.
+            suspect: Whether the face may be another one than in the picture before.
+
+        Returns:
+            False if it is another face: then the ballot has begun anew with it.
+        """
+        if self._weights and self._alike(embedding) < threshold * _SOMEBODY_ELSE:
+            self._strange.append((embedding, weight))
+            if suspect or len(self._strange) >= _TWICE:
+                strange, self._strange = self._strange, []
+                self._embeddings = [vector for vector, _ in strange]
+                self._weights = [each for _, each in strange]
+                return False
+            return True
+        self._strange.clear()
+        if len(self._weights) >= MAX_SAMPLES:
+            worst = min(range(len(self._weights)), key=self._weights.__getitem__)
+            if weight <= self._weights[worst]:
+                return True
+            del self._embeddings[worst], self._weights[worst]
+        self._embeddings.append(embedding)
+        self._weights.append(weight)
+        return True
+
+    def _alike(self, embedding: Vectors) -> float:
+        return float(np.average(self.embeddings @ embedding, weights=self._weights))

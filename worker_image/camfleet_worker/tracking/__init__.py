@@ -1,0 +1,1 @@
+"""From detections in pictures to things that came, stayed and went."""
