@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from camfleet_gateway.api_docs import render_docs
 from camfleet_gateway.auth import Role, bearer_token, subprotocol_token
+from camfleet_gateway.event_routes import add_events
 from camfleet_gateway.failures import add_failures
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.guard import Guard
@@ -64,6 +65,7 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
     app.router.routes.extend(_probes(gateway))
     add_rest(app, gateway)
     add_pictures(app, gateway)
+    add_events(app, gateway)
     add_sockets(app, gateway)
     metrics = MetricsPage(gateway)
     may_watch = gateway.identity.require(Role.VIEWER)

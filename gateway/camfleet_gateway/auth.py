@@ -30,7 +30,10 @@ _MAX_TOKEN_CHARACTERS = 512
 _ISSUER_DIGITS = 16
 _MAX_FILE_BYTES = 1024 * 1024
 
-Action = Literal["feed", "snapshot"]
+Action = Literal["feed", "snapshot", "pictures"]
+"""Of a camera the feed or a snapshot; or all stored pictures, of events and people (`ALL_PICTURES`)."""
+ALL_PICTURES = "*"
+"""Stands in a ticket for stored pictures where otherwise the camera stands."""
 
 
 class Role(IntEnum):

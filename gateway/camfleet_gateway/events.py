@@ -112,7 +112,9 @@ class EventLog:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             if self.lost:
-                logger.error("%d events of the gateway's own were lost: the store was away too long", self.lost)
+                logger.error(
+                    "%d events of the gateway's own were lost: the store was away too long", self.lost
+                )
                 self.lost = 0
 
     async def _store_some(self, keeper: Keeper) -> UnavailableError | None:

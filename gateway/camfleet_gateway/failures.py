@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from camfleet_gateway.identity import Problem
+from camfleet_gateway.store.errors import UnavailableError
 from camfleet_protocol.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ def add_failures(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> Response:
         return failure(error.status_code, error.code, str(error.detail), error.problems)
+
+    @app.exception_handler(UnavailableError)
+    async def unavailable(_: Request, error: UnavailableError) -> Response:
+        logger.debug("answered 503: %s", error)
+        return failure(503, "store_unavailable", "events and people cannot be read or stored now")
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:

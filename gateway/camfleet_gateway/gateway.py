@@ -18,6 +18,7 @@ from camfleet_gateway.lag import LagMeter
 from camfleet_gateway.roster import Roster
 from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
+from camfleet_gateway.store.service import Store
 from camfleet_gateway.tasks import start_task
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ class Gateway:
         self.directory = backend.directory
         self.tickets = Tickets(self.clock)
         self.identity = Identity(self.authenticator, self.tickets)
-        self.events = EventLog()
+        self.store = Store(settings, self.clock, days_of=self._days_of)
+        self.events = EventLog(lambda camera: self.hub.kept_for(camera))
+        self.store.events.on_stored(self.events.happened)
         self.refused: Counter[str] = Counter()
         self.hub = Hub(
             self.directory,
@@ -53,7 +56,7 @@ class Gateway:
         self.workers = WorkerGate(
             hub=self.hub,
             authenticator=backend.workers,
-            events=self.events,
+            events=self.store.events,
             gallery=self.gallery_push,
             clock=self.clock,
             stats_timeout=settings.stats_timeout_seconds,
@@ -81,10 +84,17 @@ class Gateway:
         Raises:
             OSError: The state folder cannot be used.
             BackendError: The cluster cannot be addressed.
+            StoreError: What is kept is of a newer Camfleet, or sealed with another key.
         """
-        await self.directory.start(self.failed.set)
+        await self.store.start(self.failed.set)
+        try:
+            await self.directory.start(self.failed.set)
+        except BaseException:
+            await self.store.stop()
+            raise
         self._tasks = [
             start_task(self.hub.run(), name="hub-ticker", failed=self.failed.set),
+            start_task(self.events.run(self.store.events), name="own-events", failed=self.failed.set),
             start_task(self.lag.run(), name="lag-meter", failed=self.failed.set),
             start_task(Garbage().run(), name="garbage", failed=self.failed.set),
             start_task(self.gallery_push.run(), name="gallery-push", failed=self.failed.set),
@@ -99,3 +109,12 @@ class Gateway:
             task.cancel()
         await asyncio.wait(self._tasks)
         await self.directory.stop()
+        await self.store.stop()
+
+    def _days_of(self) -> dict[str, float]:
+        """The cameras that say themselves for how long their events are kept."""
+        return {
+            channel.id: channel.facts.retention_days
+            for channel in self.hub.channels.values()
+            if channel.facts.retention_days is not None
+        }

@@ -15,11 +15,11 @@ from typing import Protocol
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.directory import Directory
-from camfleet_gateway.events import Debounce, EventLog, Presence, presence_event
+from camfleet_gateway.events import Debounce, EventLog, Presence, Told, presence_event
 from camfleet_gateway.pictures import Subscription, Traffic, ViewerKind
 from camfleet_gateway.transport import text_message
 from camfleet_protocol.camera import Camera
-from camfleet_protocol.messages import CameraInfo, EventNotice, EventRecord, StatusUpdate
+from camfleet_protocol.messages import CameraInfo, EventNotice, StatusUpdate
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,11 @@ class Hub:
     def channel_for_worker(self, camera_id: str) -> Channel:
         """The channel of a camera, made if a worker run by hand brings a new one."""
         return self.channels.get(camera_id) or self._add(camera_id)
+
+    def kept_for(self, camera_id: str) -> tuple[str, float | None]:
+        """Site of a camera, and for how many days its events are kept if it says so."""
+        channel = self.channels.get(camera_id)
+        return ("", None) if channel is None else (channel.facts.site, channel.facts.retention_days)
 
     def worker_left(self, channel: Channel) -> None:
         """A camera has lost its worker: an ad-hoc one is gone with it."""
@@ -243,8 +248,8 @@ class Hub:
             for listener in self.listeners:
                 listener.tell(message)
 
-    def _event_happened(self, event: EventRecord) -> None:
+    def _event_happened(self, told: Told) -> None:
         if self._listeners:
-            message = text_message(EventNotice(event=event).encode())
+            message = text_message(EventNotice(event=told.event).encode())
             for listener in self.listeners:
                 listener.tell(message)

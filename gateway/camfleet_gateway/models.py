@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from camfleet_gateway.channel import Channel
+from camfleet_gateway.store.view import EventView
 from camfleet_protocol.camera import SourceType
-from camfleet_protocol.messages import CameraState, EventRecord
+from camfleet_protocol.messages import CameraState
 
 
 class SessionView(BaseModel):
@@ -74,8 +75,20 @@ class StreamStatus(BaseModel):
 class TicketRequest(BaseModel):
     """For which picture a ticket is wanted."""
 
-    camera: Annotated[str, Field(min_length=1, max_length=127, description="`namespace.name`, or the name")]
-    action: Literal["feed", "snapshot"]
+    camera: Annotated[
+        str | None,
+        Field(min_length=1, max_length=127, description="`namespace.name`, or the name; not with `pictures`"),
+    ] = None
+    action: Annotated[
+        Literal["feed", "snapshot", "pictures"],
+        Field(description="A camera's feed or snapshot, or `pictures`: all of events and people"),
+    ]
+
+    @model_validator(mode="after")
+    def _of_a_camera(self) -> Self:
+        if (self.camera is None) != (self.action == "pictures"):
+            raise ValueError("feed and snapshot need a camera, pictures go without")
+        return self
 
 
 class TicketView(BaseModel):
@@ -88,7 +101,8 @@ class TicketView(BaseModel):
 class EventList(BaseModel):
     """Events, newest first."""
 
-    events: list[EventRecord]
+    events: list[EventView]
+    next_cursor: Annotated[str | None, Field(description="Gets the next page; null at the end")]
 
 
 class ErrorDetail(BaseModel):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
-from camfleet_gateway.auth import TICKET_SECONDS, Role
+from camfleet_gateway.auth import ALL_PICTURES, TICKET_SECONDS, Role
 from camfleet_gateway.bodies import read_camera, read_model
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.debug import debug_view
@@ -21,14 +21,12 @@ from camfleet_gateway.directory import (
     NotAppliedError,
     StorageError,
 )
-from camfleet_gateway.events import KEEP
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.identity import Problem
 from camfleet_gateway.models import (
     CameraList,
     CameraView,
     ErrorView,
-    EventList,
     SessionView,
     StreamStatus,
     TicketRequest,
@@ -224,22 +222,13 @@ def add_rest(app: FastAPI, gateway: Gateway) -> None:
         openapi_extra=_body(TicketRequest, "Which picture"),
     )
     async def issue_ticket(request: Request) -> TicketView:
-        """A short permission for one picture URL, for `<img>`, which cannot send a token."""
+        """A short permission for picture URLs, for `<img>`, which cannot send a token."""
         wanted = await read_model(request, TicketRequest)
-        channel = channel_of(wanted.camera)
+        subject = channel_of(wanted.camera).id if wanted.camera is not None else ALL_PICTURES
         principal = gateway.identity.of_request(request)
         issuer = principal.digest if principal is not None else ""
-        ticket = gateway.tickets.issue(channel.id, wanted.action, issuer)
+        ticket = gateway.tickets.issue(subject, wanted.action, issuer)
         return TicketView(ticket=ticket, expires_in=TICKET_SECONDS)
-
-    @api.get("/api/events", dependencies=[viewer], tags=["events"])
-    async def list_events(
-        limit: Annotated[int, Query(ge=1, le=KEEP)] = 100,
-        camera: Annotated[str | None, Query(max_length=127)] = None,
-    ) -> EventList:
-        """The newest events, newest first, of all cameras or of one."""
-        channel = gateway.hub.find(camera) if camera is not None else None
-        return EventList(events=gateway.events.newest(limit, channel.id if channel is not None else camera))
 
     @api.get("/streaming/debug", dependencies=[operator], tags=["stream"])
     async def streaming_debug() -> dict[str, Any]:

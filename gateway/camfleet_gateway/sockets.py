@@ -7,6 +7,7 @@ import logging
 from fastapi import FastAPI, WebSocket
 
 from camfleet_gateway.auth import Principal
+from camfleet_gateway.event_filter import event_filter
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.hub import TooManyError
 from camfleet_gateway.query import flag, rate
@@ -94,14 +95,16 @@ def add_sockets(app: FastAPI, gateway: Gateway) -> None:
         if entered is None:
             return
         link, principal = entered
-        name = websocket.query_params.get("camera")
-        channel = gateway.hub.find(name) if name is not None else None
-        if name is not None and channel is None:
+        query = websocket.query_params
+        if (name := query.get("camera")) and gateway.hub.find(name) is None:
             link.close(UNKNOWN_CAMERA, "there is no such camera")
             return
-        listener = EventListener(
-            link, principal, clock=gateway.clock, camera=channel.id if channel is not None else None
-        )
+        try:
+            wanted = event_filter(query, gateway.hub)
+        except ValueError as error:
+            link.close(POLICY, str(error))
+            return
+        listener = EventListener(link, principal, clock=gateway.clock, wanted=wanted)
         try:
             await serve_events(listener, events=gateway.events, roster=gateway.roster)
         except TooManyError as error:

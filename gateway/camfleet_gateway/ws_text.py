@@ -8,13 +8,13 @@ from typing import Any
 from camfleet_gateway.auth import Principal
 from camfleet_gateway.channel import Channel
 from camfleet_gateway.clock import Clock
-from camfleet_gateway.events import EventLog
+from camfleet_gateway.events import EventLog, Told
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.limits import TokenBucket
 from camfleet_gateway.pictures import Subscription, ViewerKind
 from camfleet_gateway.roster import Roster
+from camfleet_gateway.store.query import EventFilter
 from camfleet_gateway.transport import Link, text_message
-from camfleet_protocol.messages import EventRecord
 
 UNKNOWN_CAMERA = 4404
 MESSAGES_PER_SECOND = 50.0
@@ -125,18 +125,18 @@ class LegacyViewer(TextMember):
 
 
 class EventListener(TextMember):
-    """Events as they happen, of all cameras or of one."""
+    """Events as they happen, all or those that pass a filter."""
 
     kind = ViewerKind.EVENTS
 
-    def __init__(self, link: Link, principal: Principal, *, clock: Clock, camera: str | None) -> None:
+    def __init__(self, link: Link, principal: Principal, *, clock: Clock, wanted: EventFilter) -> None:
         super().__init__(link, principal, clock=clock)
-        self._camera = camera
+        self._wanted = wanted
 
-    def happened(self, event: EventRecord) -> None:
+    def happened(self, told: Told) -> None:
         """Pass an event on."""
-        if self._camera is None or event.camera == self._camera:
-            self.link.write(text_message('{"type":"event","event":' + event.encode() + "}"))
+        if self._wanted.passes(told.event):
+            self.link.write(told.message)
 
 
 async def serve_legacy(viewer: LegacyViewer, *, hub: Hub, roster: Roster) -> None:

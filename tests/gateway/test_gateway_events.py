@@ -1,4 +1,4 @@
-"""Events: the ring, debounced presence, workers' events acknowledged and told once."""
+"""Events: debounced presence, workers' events acknowledged and told once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from gateway_clients import FakeViewer, eventually, ws
 from websockets.asyncio.client import connect
 
-from camfleet_gateway.events import Debounce, EventLog, Presence
+from camfleet_gateway.events import Debounce, Presence
 from camfleet_protocol.camera import Camera
 from camfleet_protocol.messages import CameraState, EventRecord
 from support.gateway_process import GatewayProcess
@@ -48,17 +48,6 @@ def test_only_what_lasts_is_told_and_only_once(
     presence = Presence(0.0, Debounce(offline=5, stale=3, back=1))
     found = [presence.observe(state, now) for now, state in story]
     assert [kind for kind in found if kind] == told
-
-
-def test_the_ring_keeps_the_newest_and_knows_what_it_has() -> None:
-    log = EventLog(keep=3)
-    heard: list[str] = []
-    log.listen(lambda event: heard.append(event.id))
-    assert [log.add(record(n)) for n in (1, 2, 2, 3, 4)] == [True, True, False, True, True]
-    assert [event.id for event in log.newest(10)] == ["4", "3", "2"]
-    assert [event.id for event in log.newest(2)] == ["4", "3"]
-    assert log.newest(5, "default.hall") == []
-    assert heard == ["1", "2", "3", "4"]
 
 
 async def test_an_event_of_a_worker_is_acknowledged_and_told_once(

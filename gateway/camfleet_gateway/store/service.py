@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +22,7 @@ from camfleet_gateway.store.database import Database
 from camfleet_gateway.store.errors import StoreError, UnavailableError, WrongKeyError
 from camfleet_gateway.store.events import EventStore
 from camfleet_gateway.store.retention import DaysOf, Retention
-from camfleet_gateway.store.sealing import Sealer, own_key, read_key
+from camfleet_gateway.store.sealing import KEY_BYTES, Sealer, own_key, read_key
 from camfleet_gateway.store.snapshots import Snapshots
 from camfleet_gateway.store.tables import Fact
 from camfleet_gateway.tasks import start_task
@@ -36,17 +39,16 @@ class Store:
     """What outlives the gateway."""
 
     def __init__(self, settings: GatewaySettings, clock: Clock, *, days_of: DaysOf = dict) -> None:
-        """Make the folder and the key; connect nothing yet.
+        """Make the data folder and the key; connect nothing yet.
 
         Raises:
             StoreError: Folder, key or URL cannot be used.
         """
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.folder = self._folder(settings.data_dir)
+        self._temporary = settings.data_dir is None
+        self.folder = _folder(settings.data_dir)
         """For files of other parts of the gateway, too: the index of vectors, say."""
         url = _database_url(settings) or f"sqlite+aiosqlite:///{self.folder / DATABASE_FILE}"
-        key = read_key(settings.key_file) if settings.key_file else own_key(self.folder / KEY_FILE)
-        self.sealer = Sealer(key)
+        self.sealer = Sealer(_key(settings.key_file, None if self._temporary else self.folder / KEY_FILE))
         self.database = Database(url)
         self.snapshots = Snapshots(self.folder)
         self.audit = Audit(self.database, clock)
@@ -79,6 +81,8 @@ class Store:
         Raises:
             StoreError: It cannot be used as it is: a newer schema, another key.
         """
+        if self._temporary:
+            await asyncio.to_thread(_make, self.folder)
         try:
             await self._open()
         except UnavailableError as error:
@@ -98,8 +102,8 @@ class Store:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.events.stop()
         await self.database.close()
-        if self._temporary is not None:
-            await asyncio.to_thread(self._temporary.cleanup)
+        if self._temporary:
+            await asyncio.to_thread(shutil.rmtree, self.folder, True)
 
     async def _open(self) -> None:
         await self.database.open()
@@ -129,15 +133,27 @@ class Store:
                     f"{self.sealer.key_id}: put the right key back"
                 )
 
-    def _folder(self, data_dir: Path | None) -> Path:
-        try:
-            if data_dir is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="camfleet-gateway-")
-                return Path(self._temporary.name)
-            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"the data folder cannot be used: {error}") from None
-        return data_dir.absolute()
+
+def _folder(data_dir: Path | None) -> Path:
+    """The data folder, made; or the name of a temporary one, not made yet."""
+    if data_dir is None:
+        return Path(tempfile.gettempdir()) / f"camfleet-gateway-{secrets.token_hex(8)}"
+    _make(data_dir, exist_ok=True)
+    return data_dir.absolute()
+
+
+def _make(folder: Path, exist_ok: bool = False) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        raise StoreError(f"the data folder cannot be used: {error}") from None
+
+
+def _key(key_file: Path | None, own: Path | None) -> bytes:
+    """The key in the file that the settings name, in our own, or one that ends with us."""
+    if key_file is not None:
+        return read_key(key_file)
+    return own_key(own) if own is not None else os.urandom(KEY_BYTES)
 
 
 def _database_url(settings: GatewaySettings) -> str | None:
