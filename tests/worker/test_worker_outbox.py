@@ -136,6 +136,20 @@ def test_a_file_that_is_none_is_replaced(tmp_path: Path) -> None:
     outbox.close()
 
 
+def test_what_this_version_cannot_read_is_dropped_and_counted(outbox: Outbox, tmp_path: Path) -> None:
+    for name in "abc":
+        put(outbox, name)
+    outbox.close()
+    database = sqlite3.connect(tmp_path / "outbox.db")
+    database.execute("UPDATE events SET body = '{}' WHERE id = 'b'")
+    database.commit()
+    database.close()
+    again = Outbox(tmp_path, "default.cam")
+    assert [item.event.id for item in again.pending(9)] == ["a", "c"]
+    assert len(again) == 2 and again.dropped == 1
+    again.close()
+
+
 def test_a_file_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "outbox.db")
     database.execute("PRAGMA journal_mode=WAL")

@@ -65,7 +65,8 @@ class Outbox:
         self._lock = threading.Lock()
         self._folder = folder
         self._file: OutboxFile | None = None
-        self._stored = 0
+        self._stored: set[str] = set()
+        self._pending = 0
         self._order = 0
         self._told: dict[str, tuple[int, int]] = {}
         """Newest revision and order of what may go on, told longest ago first."""
@@ -157,7 +158,7 @@ class Outbox:
             self._write()
 
     def __len__(self) -> int:
-        return max(0, self._stored - len(self._acknowledged)) + len(self._waiting)
+        return self._pending
 
     def close(self) -> None:
         """Close the file."""
@@ -182,6 +183,11 @@ class Outbox:
         ):
             del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
+        self._count()
+
+    def _count(self) -> None:
+        # What a lower revision of was acknowledged counts as gone until it is written: never mind.
+        self._pending = len((self._stored - self._acknowledged.keys()) | self._waiting.keys())
 
     def _write(self) -> None:
         """Bring the file up to date, as far as the disk lets us."""
@@ -191,19 +197,22 @@ class Outbox:
             if self._acknowledged:
                 file.forget(self._acknowledged)
                 self._acknowledged.clear()
+                self._stored = file.ids()
             for event_id, (item, goes_on) in list(self._waiting.items()):
                 lost = file.save(item, goes_on=goes_on, limit=self._limit, limit_bytes=self._limit_bytes)
                 del self._waiting[event_id]
                 if lost and not self.dropped:
                     logger.warning("the outbox is full: the oldest events are dropped")
-                self.dropped += lost
-            self._stored = len(file)
+                self.dropped += len(lost)
+                self._stored.add(event_id)
+                self._stored.difference_update(lost)
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
         else:
             if self.problem:
                 logger.info("events can be kept on disk again")
             self.problem = ""
+        self._count()
 
     def _read(self, limit: int) -> list[Pending]:
         found: list[Pending] = []
@@ -214,6 +223,8 @@ class Outbox:
                     logger.warning("dropping an event that this version cannot read")
                     file.forget_number(n)
                     self.dropped += 1
+                    self._stored = file.ids()
+                    self._count()
                 elif self._acknowledged.get(item.event.id, -1) < item.event.revision:
                     found.append(item)
         except (sqlite3.Error, OSError) as error:
@@ -232,7 +243,7 @@ class Outbox:
         try:
             self._order = max(self._order, file.order())
             self._told = file.told() | self._told
-            self._stored = len(file)
+            self._stored = file.ids()
         except sqlite3.Error:
             file.close()
             raise
@@ -246,8 +257,8 @@ class Outbox:
             self._file = None
             if _broken(error):
                 OutboxFile.remove(self._folder)
-                self.dropped += self._stored
-                self._stored = 0
+                self.dropped += len(self._stored)
+                self._stored = set()
         if not self.problem:
             logger.error("events cannot be kept on disk now, and wait in memory: %s", error)
         self.problem = (

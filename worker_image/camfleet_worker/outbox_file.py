@@ -83,7 +83,7 @@ class Pending:
 
 
 class OutboxFile:
-    """An open file. Not thread-safe."""
+    """An open file; nobody else has it meanwhile. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         """Open it, and make or convert it if need be.
@@ -123,8 +123,9 @@ class OutboxFile:
         row = self._database.execute("SELECT value FROM counters WHERE name = 'order'").fetchone()
         return int(row[0]) if row else 0
 
-    def __len__(self) -> int:
-        return int(self._database.execute("SELECT count(*) FROM events").fetchone()[0])
+    def ids(self) -> set[str]:
+        """Of all events in it."""
+        return {event_id for (event_id,) in self._database.execute("SELECT id FROM events")}
 
     def read(self, limit: int) -> Iterator[tuple[int, Pending | None]]:
         """The oldest events with their numbers; None for what this version cannot read."""
@@ -143,8 +144,8 @@ class OutboxFile:
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────
 
-    def save(self, item: Pending, *, goes_on: bool, limit: int, limit_bytes: int) -> int:
-        """Put one in, in the place of its lower revision; returns how many of the oldest had to go.
+    def save(self, item: Pending, *, goes_on: bool, limit: int, limit_bytes: int) -> list[str]:
+        """Put one in, in the place of its lower revision; returns the ids of the oldest that had to go.
 
         An attachment that it does not bring is the one of the revision it replaces.
         """
@@ -182,7 +183,7 @@ class OutboxFile:
             database.executemany(
                 "DELETE FROM events WHERE id = ? AND revision <= ?", list(acknowledged.items())
             )
-        if len(self) == 0 and self._wal.stat().st_size > _SHRINK_BYTES:
+        if not self.ids() and self._wal.stat().st_size > _SHRINK_BYTES:
             # Nothing of the pictures that were in here needs to stay on the disk.
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -201,17 +202,17 @@ class OutboxFile:
             "DELETE FROM told WHERE n <= (SELECT n FROM told ORDER BY n DESC LIMIT 1 OFFSET ?)", (MAX_TOLD,)
         )
 
-    def _drop_oldest(self, database: sqlite3.Connection, limit: int, limit_bytes: int) -> int:
-        sizes = database.execute(f"SELECT n, {_SIZE} FROM events ORDER BY n").fetchall()
-        count, total = len(sizes), sum(size for _, size in sizes)
-        last = None
-        for n, size in sizes[:-1]:
+    def _drop_oldest(self, database: sqlite3.Connection, limit: int, limit_bytes: int) -> list[str]:
+        rows = database.execute(f"SELECT n, id, {_SIZE} FROM events ORDER BY n").fetchall()
+        count, total = len(rows), sum(size for _, _, size in rows)
+        gone: list[str] = []
+        for n, event_id, size in rows[:-1]:
             if count <= limit and total <= limit_bytes:
                 break
-            count, total, last = count - 1, total - size, n
-        if last is not None:
-            database.execute("DELETE FROM events WHERE n <= ?", (last,))
-        return len(sizes) - count
+            count, total = count - 1, total - size
+            gone.append(event_id)
+            database.execute("DELETE FROM events WHERE n = ?", (n,))
+        return gone
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -228,7 +229,10 @@ class OutboxFile:
 
     def _prepare(self) -> None:
         database = self._database
-        database.execute("PRAGMA auto_vacuum=FULL")  # of a file that is made now: the disk gets room back
+        # One process has it, without a file of shared memory: a full disk would have no room for that.
+        database.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        if database.execute("PRAGMA page_count").fetchone()[0] == 0:
+            database.execute("PRAGMA auto_vacuum=FULL")  # the disk gets its room back
         database.execute("PRAGMA journal_mode=WAL").fetchall()
         database.execute("PRAGMA synchronous=NORMAL")
         if self._version() >= _VERSION:
