@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from camfleet_gateway.alerts.episodes import ENDS_AFTER_SECONDS, Episode, Turn
-from camfleet_gateway.alerts.rules import cooling, count, judge, must_last
+from camfleet_gateway.alerts.rules import cooldown_of, count, judge, must_last
 from camfleet_gateway.alerts.schedule import applies
 from camfleet_protocol.appearance import Appearance
 from camfleet_protocol.messages import Present
@@ -87,28 +87,18 @@ def test_what_is_told_names_people_in_the_data_alone() -> None:
     assert (found.since, found.at) == (NOON, NOON)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "since", "last", "waits"),
-    [
-        (None, 1000, None, False),
-        (None, 1000, 701, True),
-        (None, 1000, 700, False),
-        (0, 1000, 1000, False),
-        (60, 1000, 950, True),
-        (60, 1000, 1050, True),
-        (60, 1000, 1100, False),
-    ],
-)
-def test_the_cooldown(seconds: int | None, since: float, last: float | None, waits: bool) -> None:
-    assert cooling(rule("UnknownPerson", cooldown_seconds=seconds), since, last) is waits
+def test_who_is_still_there_counts_from_now_and_who_has_gone_from_when_they_came() -> None:
+    stays = judge(rule("UnknownPerson"), appearance(identity="unknown", started=NOON, seen=NOON + 70))
+    left = judge(
+        rule("UnknownPerson"), appearance(identity="unknown", started=NOON, seen=NOON + 70, ended=NOON + 70)
+    )
+    assert stays is not None and (stays.since, stays.at) == (NOON + 70, NOON + 70)
+    assert left is not None and (left.since, left.at) == (NOON, NOON + 70)
 
 
-def test_who_came_and_went_in_the_cooldown_is_not_told_and_who_stays_is() -> None:
-    alert = rule("UnknownPerson", cooldown_seconds=60)
-    stays = judge(alert, appearance(identity="unknown", started=NOON, seen=NOON + 70))
-    left = judge(alert, appearance(identity="unknown", started=NOON, seen=NOON + 70, ended=NOON + 70))
-    assert stays is not None and not cooling(alert, stays.since, NOON - 5)
-    assert left is not None and cooling(alert, left.since, NOON - 5)
+def test_the_cooldown() -> None:
+    assert cooldown_of(rule("UnknownPerson")) == 300
+    assert cooldown_of(rule("UnknownPerson", cooldown_seconds=0)) == 0
 
 
 BERLIN = "Europe/Berlin"

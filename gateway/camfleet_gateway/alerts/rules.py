@@ -54,13 +54,13 @@ def must_last(rule: AlertSpec) -> float:
     return float(default if rule.for_seconds is None else rule.for_seconds)
 
 
-def cooling(rule: AlertSpec, moment: float, last: float | None) -> bool:
-    """Whether an alert about a moment comes too soon after the rule's last one.
+def cooldown_of(rule: AlertSpec) -> float:
+    """Seconds between two alerts of the rule, at least.
 
-    A moment long before that is not too soon: what a worker kept while the gateway was away comes late.
+    That goes for the moments that they are about, in either direction: what a worker has kept while the
+    gateway was away comes late, and an alert long before the newest one is not too soon after it.
     """
-    cooldown = DEFAULT_COOLDOWN_SECONDS if rule.cooldown_seconds is None else rule.cooldown_seconds
-    return last is not None and abs(moment - last) < cooldown
+    return float(DEFAULT_COOLDOWN_SECONDS if rule.cooldown_seconds is None else rule.cooldown_seconds)
 
 
 def judge(rule: AlertSpec, appearance: Appearance) -> Finding | None:
