@@ -21,6 +21,7 @@ from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.guard import Guard
 from camfleet_gateway.head import HeadAsGet
 from camfleet_gateway.metrics import CONTENT_TYPE, MetricsPage
+from camfleet_gateway.people.routes import add_people
 from camfleet_gateway.picture_routes import add_pictures
 from camfleet_gateway.rest import add_rest
 from camfleet_gateway.sockets import add_sockets
@@ -66,6 +67,7 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
     add_rest(app, gateway)
     add_pictures(app, gateway)
     add_events(app, gateway)
+    add_people(app, gateway)
     add_sockets(app, gateway)
     metrics = MetricsPage(gateway)
     may_watch = gateway.identity.require(Role.VIEWER)

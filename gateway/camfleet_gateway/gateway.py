@@ -15,6 +15,7 @@ from camfleet_gateway.garbage import Garbage
 from camfleet_gateway.hub import Hub
 from camfleet_gateway.identity import Identity
 from camfleet_gateway.lag import LagMeter
+from camfleet_gateway.people.service import People
 from camfleet_gateway.roster import Roster
 from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
@@ -52,7 +53,11 @@ class Gateway:
             max_viewers_per_camera=settings.max_viewers_per_camera,
             refused=self.refused,
         )
+        self.people = People(
+            self.store, wall=self.clock.wall, model_dir=settings.model_dir, embedder=settings.embedder
+        )
         self.gallery_push = GalleryPush()
+        self.gallery_push.connect(self.people.gallery)
         self.workers = WorkerGate(
             hub=self.hub,
             authenticator=backend.workers,
@@ -88,8 +93,10 @@ class Gateway:
         """
         await self.store.start(self.failed.set)
         try:
+            await self.people.start(self.failed.set)
             await self.directory.start(self.failed.set)
         except BaseException:
+            await self.people.stop()
             await self.store.stop()
             raise
         self._tasks = [
@@ -109,6 +116,7 @@ class Gateway:
             task.cancel()
         await asyncio.wait(self._tasks)
         await self.directory.stop()
+        await self.people.stop()
         await self.store.stop()
 
     def _days_of(self) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Enrolled people: who they are, their faces, and what workers are told of them."""

@@ -1,0 +1,161 @@
+"""Somebody is erased: nothing of theirs stays but that an id was removed, and who did it.
+
+One transaction takes out the person, their faces and negatives of others that show them, their alerts'
+words, messages to webhooks that name them, and makes their events anonymous: what happened stays, without
+name, pictures and vector. Pictures and index entries go before the commit; should it fail, erasing again
+finds the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from sqlalchemy import String, cast, delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from camfleet_gateway.auth import Principal
+from camfleet_gateway.people.enrolment import touch
+from camfleet_gateway.people.kit import Kit
+from camfleet_gateway.people.known import bump
+from camfleet_gateway.people.problems import unknown_person
+from camfleet_gateway.people.views import ErasedCounts
+from camfleet_gateway.store.errors import StoreError
+from camfleet_gateway.store.events import Erased
+from camfleet_gateway.store.tables import Alert, Delivery, Event, Face, Person, RemovedPerson
+
+logger = logging.getLogger(__name__)
+
+EraseHook = Callable[[AsyncSession, str], Awaitable[None]]
+"""Gets the transaction and the id of who is erased; raises if that must wait."""
+AGAIN_SECONDS = 10.0
+"""An event may be on its way into another replica's transaction while somebody is erased."""
+_CHUNK = 500
+_ALERT_WORDS = "somebody who was erased"
+
+
+class Erasure:
+    """Erases people."""
+
+    def __init__(self, kit: Kit, *, again_seconds: float = AGAIN_SECONDS) -> None:
+        self._kit = kit
+        self._again_seconds = again_seconds
+        self._hooks: list[EraseHook] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_erase(self, hook: EraseHook) -> None:
+        """Have `hook` called in the transaction of each erasure."""
+        self._hooks.append(hook)
+
+    async def erase(self, person_id: str, principal: Principal) -> ErasedCounts:
+        """Erase somebody.
+
+        Raises:
+            RefusedError: There is nobody of that id.
+            UnavailableError: Not now: the database or the index of vectors is away. Erase again.
+        """
+        kit = self._kit
+        async with kit.database.session() as session:
+            person = await session.get(Person, person_id, with_for_update=True)
+            if person is None:
+                raise unknown_person()
+            faces = list((await session.scalars(select(Face).where(Face.person_id == person_id))).all())
+            await session.execute(delete(Face).where(Face.person_id == person_id))
+            await session.execute(delete(Person).where(Person.id == person_id))
+            now = kit.wall()
+            session.add(RemovedPerson(id=person_id, version=await bump(session, now), removed=now))
+            erased = await self._from_events(session, person_id)
+            others = await self._negatives(session, erased.ids)
+            for hook in self._hooks:
+                await hook(session, person_id)
+            await kit.events.before_deletion(erased.ids)
+            pictures = await asyncio.to_thread(self._files, person_id, others, erased)
+            counts = ErasedCounts(
+                faces=len(faces) + len(others),
+                events=len(erased.ids),
+                pictures=pictures,
+                vectors=len(faces) + len(others) + erased.vectors,
+            )
+            kit.audit.add(session, principal, "person.erase", person_id, counts.model_dump())
+        await asyncio.to_thread(kit.snapshots.remove_person, person_id)  # what came meanwhile
+        await kit.gallery.refresh()
+        await kit.database.checkpoint()
+        self._again_soon(person_id)
+        return counts
+
+    async def _from_events(self, session: AsyncSession, person_id: str) -> Erased:
+        erased = await self._kit.events.erase_person(session, person_id)
+        mentions = select(Event).where(cast(Event.data, String).contains(person_id, autoescape=True))
+        for event in (await session.scalars(mentions.with_for_update())).all():
+            event.data = {"erased": True} if person_id in json.dumps(event.data) else event.data
+            event.message = ""
+        for start in range(0, len(erased.ids), _CHUNK):
+            ids = erased.ids[start : start + _CHUNK]
+            await session.execute(
+                update(Alert)
+                .where(or_(Alert.id.in_(ids), Alert.event_id.in_(ids)))
+                .values(message=_ALERT_WORDS)
+            )
+            await session.execute(delete(Delivery).where(Delivery.event_id.in_(ids)))
+        await session.execute(delete(Delivery).where(Delivery.body.contains(person_id, autoescape=True)))
+        return erased
+
+    async def _negatives(self, session: AsyncSession, events: Sequence[str]) -> list[Face]:
+        """Faces of these events that others have as surely not theirs."""
+        found: list[Face] = []
+        for start in range(0, len(events), _CHUNK):
+            wanted = select(Face).where(Face.event_id.in_(events[start : start + _CHUNK]))
+            found.extend((await session.scalars(wanted)).all())
+        for face in found:
+            other = await session.get(Person, face.person_id, with_for_update=True)
+            await session.delete(face)
+            if other is not None:
+                await touch(session, other, self._kit.wall())
+        return found
+
+    def _files(self, person_id: str, others: Sequence[Face], erased: Erased) -> int:
+        count = self._kit.snapshots.remove_person(person_id)
+        count += sum(self._kit.snapshots.remove_face(face.person_id, face.id) for face in others)
+        return count + self._kit.events.remove_pictures(erased.pictures)
+
+    # ── What comes late ────────────────────────────────────────────────────────────────────────────
+
+    def _again_soon(self, person_id: str) -> None:
+        task = asyncio.create_task(self._again(person_id), name="people-erase-again")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _again(self, person_id: str) -> None:
+        await asyncio.sleep(self._again_seconds)
+        try:
+            await self.sweep([person_id])
+        except StoreError as error:
+            logger.warning("what came of somebody erased is not looked for now: %s", error)
+
+    async def sweep(self, people: Sequence[str] | None = None) -> int:
+        """Make events anonymous that came in while their person was erased; returns how many.
+
+        Args:
+            people: Ids; None for all who were ever erased.
+        """
+        async with self._kit.database.reading() as session:
+            late = select(Event.person_id).distinct().join(RemovedPerson, RemovedPerson.id == Event.person_id)
+            if people is not None:
+                late = late.where(Event.person_id.in_(people))
+            found = [person_id for person_id in (await session.scalars(late)).all() if person_id]
+        count = 0
+        for person_id in found:
+            async with self._kit.database.session() as session:
+                erased = await self._from_events(session, person_id)
+                await self._kit.events.before_deletion(erased.ids)
+                await asyncio.to_thread(self._kit.events.remove_pictures, erased.pictures)
+                count += len(erased.ids)
+        return count
+
+    async def stop(self) -> None:
+        """End what waits."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,128 @@
+"""The gallery for workers: which version is current, and the messages that lead there.
+
+Other replicas change the same database, so the version is looked up every second. Messages are built once
+per model and base, off the event loop, and the same bytes go to every worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from camfleet_gateway.people.gallery_parts import Change, Share, build, share_for
+from camfleet_gateway.people.known import KnownPeople
+from camfleet_gateway.store.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+_KEPT = 16
+_DEFAULT_DIMENSIONS = 128
+"""Of a gallery in which nobody has a face of that model."""
+
+Listener = Callable[[], None]
+
+
+class GallerySource:
+    """What `gallery_push` asks for."""
+
+    def __init__(self, known: KnownPeople, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self._known = known
+        self._poll_seconds = poll_seconds
+        self._listeners: list[Listener] = []
+        self._built: OrderedDict[tuple[str, int, int], asyncio.Future[tuple[bytes, ...]]] = OrderedDict()
+        self._share: Share | None = None
+        self._share_since = 0
+        self._failing = False
+
+    def version(self, embedder: str) -> int:
+        """The current version for workers of this model; never 0, which means none at all."""
+        return max(self._known.version, 1)
+
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` whenever the version has changed."""
+        self._listeners.append(listener)
+
+    def needs_reembedding(self, embedder: str) -> int:
+        """Faces of other models, which workers of this one do not get."""
+        return sum(n for name, n in self._known.faces_by_embedder().items() if name != embedder)
+
+    async def messages(self, embedder: str, version: int) -> tuple[bytes, ...]:
+        """What brings a worker from `version` to the current one; a whole gallery where no change is known.
+
+        Args:
+            embedder: Name and hash of the worker's model.
+            version: What the worker has; 0 for none.
+        """
+        current = self.version(embedder)
+        share = self._share_now()
+        changes = self._known.changed_since(version) if version >= self._share_since else None
+        if changes is None or 2 * len(changes[0]) > len(self._known.people) > 0:
+            base, people, removed = 0, list(self._known.people.values()), list[str]()
+        else:
+            base, (people, removed) = version, changes
+        key = (embedder, base, current)
+        built = self._built.get(key)
+        if built is None:
+            change = Change(
+                embedder=embedder,
+                dimensions=self._dimensions(embedder),
+                base=base,
+                version=current,
+                people=people,
+                removed=removed,
+                share=share,
+            )
+            built = asyncio.ensure_future(asyncio.to_thread(build, change))
+            self._built[key] = built
+            self._forget(current)
+        self._built.move_to_end(key)
+        try:
+            return await asyncio.shield(built)
+        except BaseException:
+            if built.done() and (built.cancelled() or built.exception() is not None):
+                self._built.pop(key, None)
+            raise
+
+    def _forget(self, current: int) -> None:
+        for key in [key for key in self._built if key[2] != current]:
+            del self._built[key]
+        while len(self._built) > _KEPT:
+            self._built.popitem(last=False)
+
+    def _share_now(self) -> Share:
+        share = share_for(len(self._known.people))
+        if self._share is not None and share != self._share:
+            # Each person's rows are others now: whoever has the earlier ones needs them all.
+            self._share_since = self._known.version
+        self._share = share
+        return share
+
+    def _dimensions(self, embedder: str) -> int:
+        for person in self._known.people.values():
+            for rows in (person.faces, person.negatives):
+                if embedder in rows:
+                    return int(rows[embedder].shape[1])
+        return _DEFAULT_DIMENSIONS
+
+    async def refresh(self) -> None:
+        """Look for changes now, and tell of them."""
+        if await self._known.refresh():
+            self._forget(self._known.version)
+            for listener in tuple(self._listeners):
+                listener()
+
+    async def run(self) -> None:
+        """Look for changes of others, until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self.refresh()
+            except StoreError as error:
+                if not self._failing:
+                    logger.warning("the people cannot be read now: %s", error)
+                self._failing = True
+            else:
+                self._failing = False
