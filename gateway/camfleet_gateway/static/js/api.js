@@ -36,44 +36,76 @@ export const token = {
   },
 };
 
+/** @throws {ApiError} */
+async function request(method, path, { body, type, timeout = TIMEOUT_MS, signal } = {}) {
+  const headers = {};
+  if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
+  if (type) headers["Content-Type"] = type;
+  const limits = [AbortSignal.timeout(timeout), signal].filter(Boolean);
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers,
+      body,
+      cache: "no-store",
+      credentials: "omit",
+      signal: AbortSignal.any(limits),
+    });
+  } catch {
+    throw new ApiError(0, signal?.aborted ? { code: "aborted", message: "No longer wanted" } : undefined);
+  }
+  if (!answer.ok) {
+    const { error } = await decoded(answer);
+    throw new ApiError(answer.status, error ?? { code: "http", message: `Error ${answer.status}` });
+  }
+  return answer;
+}
+
+async function decoded(answer) {
+  try {
+    return await answer.json();
+  } catch {
+    return {}; // An error page of a proxy; the status says enough.
+  }
+}
+
 /**
  * Call the gateway.
  *
  * @returns the decoded JSON, or null for 204
  * @throws {ApiError}
  */
-export async function call(method, path, body) {
-  const headers = {};
-  if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  let answer;
+export async function call(method, path, body, options = {}) {
+  const content = body === undefined ? {} : { body: JSON.stringify(body), type: "application/json" };
+  const answer = await request(method, path, { ...options, ...content });
+  return answer.status === 204 ? null : decoded(answer);
+}
+
+/** Send a file as it is; the answer is decoded JSON. @throws {ApiError} */
+export async function send(path, file, { type = file.type, ...options } = {}) {
+  return decoded(await request("POST", path, { body: file, type: type || "application/octet-stream", ...options }));
+}
+
+/** Get something that is not JSON, such as a picture. @throws {ApiError} */
+export async function fetchBlob(path, options = {}) {
+  const answer = await request("GET", path, options);
   try {
-    answer = await fetch(path, {
-      method,
-      headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      cache: "no-store",
-      credentials: "omit",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
+    return await answer.blob();
   } catch {
-    throw new ApiError(0);
+    throw new ApiError(0); // cut off
   }
-  if (answer.status === 204) return null;
-  let content = {};
-  try {
-    content = await answer.json();
-  } catch {
-    // An error page of a proxy; the status says enough.
-  }
-  if (!answer.ok) throw new ApiError(answer.status, content.error ?? { code: "http", message: `Error ${answer.status}` });
-  return content;
+}
+
+/** `?a=1&b=2` of what is set, or nothing. */
+export function query(values) {
+  const set = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return set.length ? `?${new URLSearchParams(set)}` : "";
 }
 
 const camera = (id) => `/api/cameras/${encodeURIComponent(id)}`;
 
 export const session = () => call("GET", "/api/session");
-export const listEvents = (limit = 100) => call("GET", `/api/events?limit=${limit}`);
 export const getCamera = (id) => call("GET", camera(id));
 export const addCamera = (document) => call("POST", "/api/cameras", document);
 export const changeCamera = (id, controls) => call("PATCH", camera(id), controls);

@@ -1,14 +1,23 @@
 /** Starts the page: session, connection, routes and keys. */
 
-import { ApiError, listEvents, session, token } from "./api.js";
+import { AlertWatch } from "./alert-watch.js";
+import { AlertsView } from "./alerts-view.js";
+import { ApiError, session, token } from "./api.js";
+import { listEvents } from "./api-records.js";
 import { CameraSocket } from "./camera-v1.js";
+import { closeDialogs } from "./dialog.js";
 import { confirmRemove, showAdd, showHelp } from "./dialogs.js";
 import { announce, setText } from "./dom.js";
 import { EventDrawer } from "./events.js";
+import { EventsView } from "./events-view.js";
 import { GridView } from "./grid.js";
 import { LoginView } from "./login.js";
+import { PeopleView } from "./people-view.js";
+import { PersonView } from "./person-view.js";
 import { forgetPictures } from "./picture.js";
 import { remember, remembered } from "./prefs.js";
+import { parseRoute, PLACES } from "./routes.js";
+import { SearchView } from "./search-view.js";
 import { Store } from "./store.js";
 import { TopBar } from "./topbar.js";
 import { CameraView } from "./view.js";
@@ -24,8 +33,9 @@ class App {
   #socket;
   #bar;
   #drawer;
+  #alerts;
   #view = null;
-  #route = null;
+  #route = null; // what the view shows: a place, and of what
   #lastCamera = null;
   #signedIn = false;
   #bannerTimer = 0;
@@ -39,6 +49,7 @@ class App {
     });
     this.#store.boxes = remembered("boxes", ["on", "off"], "on") === "on";
     this.#drawer = new EventDrawer(this.#store);
+    this.#alerts = new AlertWatch(this.#store);
     this.#bar = new TopBar(this.#store, {
       add: showAdd,
       help: () => showHelp(this.#store.version),
@@ -78,6 +89,7 @@ class App {
     this.#bar.setSignedIn(true);
     this.#socket.setToken(token.get());
     this.#loadEvents();
+    this.#alerts.count();
     this.#navigate(true);
   }
 
@@ -85,6 +97,7 @@ class App {
     this.#signedIn = false;
     this.#socket.close();
     this.#drawer.toggle(false);
+    closeDialogs();
     this.#hideBanner();
     this.#bar.setSignedIn(false);
     this.#show(() => new LoginView((found) => this.#enter(found), message));
@@ -96,13 +109,14 @@ class App {
     token.set("");
     this.#store.replaceCameras([]);
     this.#store.replaceEvents([]);
+    this.#store.setOpenAlerts(0);
     this.#store.loaded = false;
     this.#login();
   }
 
   async #loadEvents() {
     try {
-      this.#store.replaceEvents((await listEvents()).events);
+      this.#store.replaceEvents((await listEvents({ limit: 100 })).events);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error; // the next hello tries again
     }
@@ -114,7 +128,10 @@ class App {
     const on = (type, handler) => this.#socket.addEventListener(type, ({ detail }) => handler(detail));
     on("hello", (hello) => this.#store.replaceCameras(hello.cameras ?? []));
     on("status", (status) => this.#store.update(status.cameras ?? [], status.removed ?? []));
-    on("event", ({ event }) => this.#store.addEvent(event));
+    on("event", ({ event }) => {
+      this.#store.addEvent(event);
+      this.#alerts.happened(event);
+    });
     on("state", (detail) => this.#onLink(detail));
     this.#store.addEventListener("state", ({ detail }) => {
       announce(`${shortName(detail.info.camera)}: ${stateWord(detail.info)}`);
@@ -139,6 +156,7 @@ class App {
       if (before === "lost") {
         announce("Connected again");
         this.#loadEvents();
+        this.#alerts.count();
       }
       return;
     }
@@ -175,19 +193,39 @@ class App {
 
   #navigate(again = false) {
     if (!this.#signedIn) return;
-    const match = /^#\/camera\/([^/]+)$/.exec(location.hash);
-    const camera = match ? decode(match[1]) : null;
-    const route = camera ?? "";
-    if (route === this.#route && !again) return;
-    this.#route = route;
-    if (camera !== null) {
-      this.#lastCamera = camera;
-      const remove = (id) => confirmRemove(id, () => this.#goHome());
-      this.#show(() => new CameraView(camera, this.#store, this.#socket, { remove }));
-    } else {
-      const focus = this.#lastCamera;
-      this.#show(() => new GridView(this.#store, this.#socket, { add: showAdd, focus }));
-      this.#lastCamera = null;
+    const route = parseRoute(location.hash);
+    const same = `${route.place}/${route.id ?? ""}`;
+    this.#bar.setPlace(route.place);
+    if (same === this.#route && !again) {
+      this.#view.follow?.(route);
+      return;
+    }
+    this.#route = same;
+    closeDialogs();
+    this.#show(() => this.#viewOf(route));
+  }
+
+  #viewOf(route) {
+    const last = this.#lastCamera;
+    this.#lastCamera = null;
+    switch (route.place) {
+      case "camera": {
+        this.#lastCamera = route.id;
+        const remove = (id) => confirmRemove(id, () => this.#goHome());
+        return new CameraView(route.id, this.#store, this.#socket, { remove });
+      }
+      case "events":
+        return new EventsView(this.#store, route);
+      case "people":
+        return new PeopleView(this.#store, route);
+      case "person":
+        return new PersonView(this.#store, route);
+      case "alerts":
+        return new AlertsView(this.#store, route, this.#alerts);
+      case "search":
+        return new SearchView(this.#store, route);
+      default:
+        return new GridView(this.#store, this.#socket, { add: showAdd, focus: last });
     }
   }
 
@@ -226,22 +264,23 @@ class App {
     if (typing) return;
     const action = {
       "?": () => showHelp(this.#store.version),
-      "/": () => this.#view instanceof GridView && this.#view.searchField.focus(),
+      "/": () => this.#view.searchField?.focus(),
       b: () => this.#store.setBoxes(!this.#store.boxes),
       e: () => this.#toggleEvents(),
       f: () => this.#view instanceof CameraView && this.#view.toggleFullscreen(),
-    }[event.key];
+    }[event.key] ?? this.#placeOf(event.key);
     if (!action) return;
     event.preventDefault();
     action();
   }
-}
 
-function decode(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
+  /** The digits lead to the places of the navigation. */
+  #placeOf(key) {
+    const place = /^[1-9]$/.test(key) ? PLACES[Number(key) - 1] : undefined;
+    if (!place || (place.role && !this.#store.may(place.role))) return null;
+    return () => {
+      location.hash = place.href;
+    };
   }
 }
 

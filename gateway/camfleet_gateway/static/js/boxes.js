@@ -75,11 +75,11 @@ function drawBox(context, box, colour, opacity) {
   context.globalAlpha = 1;
 }
 
-function drawLabel(context, box, area, colour, { label, score, track_id }) {
+function drawLabel(context, box, area, colour, { label, score, track_id, person }) {
   const style = area.width < SMALL_BELOW_WIDTH ? SMALL_LABEL : LABEL;
   context.font = style.font;
   const measure = (text) => Math.ceil(context.measureText(text).width) + 2 * style.padding;
-  const name = track_id === null ? label : `${label} ${track_id}`;
+  const name = track_id === null || person ? label : `${label} ${track_id}`;
   const full = `${name}  ${Math.round(score * 100)} %`;
   const text = measure(full) <= Math.max(box.width + 24, 56) ? full : name;
   const width = measure(text);

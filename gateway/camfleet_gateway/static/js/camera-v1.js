@@ -98,7 +98,8 @@ const isWhole = (value, least, most) => Number.isInteger(value) && value >= leas
  *
  * @param {Uint8Array} bytes
  * @returns {{width: number, height: number, detections: Array<{kind: string, label: string, score: number,
- *   box: number[], landmarks: number[][], track_id: number | null}>}}
+ *   box: number[], landmarks: number[][], track_id: number | null, person: string}>}} `person` is the id of who
+ *   was recognised, whose name then is the label
  * @throws {WireError} with the fault `bad_meta`
  */
 export function parseMeta(bytes) {
@@ -124,7 +125,7 @@ export function parseMeta(bytes) {
       throw bad("landmarks");
     }
     const { kind, label, score, box } = item;
-    return { kind, label, score, box, landmarks, track_id: item.track_id ?? null };
+    return { kind, label, score, box, landmarks, track_id: item.track_id ?? null, person: item.person ?? "" };
   });
   return { width: meta.width, height: meta.height, detections };
 }

@@ -1,36 +1,9 @@
-/** Dialogs: add a camera, remove one, keyboard help. All are native <dialog>s: focus is kept, Esc closes. */
+/** Dialogs about cameras: add one, remove one; and keyboard help. */
 
 import { ApiError, addCamera, removeCamera } from "./api.js";
-import { button, h, setText, toast } from "./dom.js";
+import { showDialog } from "./dialog.js";
+import { h, setText, toast } from "./dom.js";
 import { shortName } from "./words.js";
-
-/** Open a dialog and drop it when it is closed. */
-function show(title, className, ...content) {
-  const heading = h("h2", { id: `dialog-${className}` }, title);
-  const dialog = h(
-    "dialog",
-    { class: `dialog ${className}`, "aria-labelledby": heading.id },
-    h(
-      "div",
-      { class: "dialog-head" },
-      heading,
-      button("close", "Close", { class: "icon-button", onclick: () => dialog.close() }),
-    ),
-    ...content,
-  );
-  dialog.addEventListener("close", () => dialog.remove());
-  // A press that begins and ends on the backdrop closes; one that selects text and slips off does not.
-  let pressed = null;
-  dialog.addEventListener("pointerdown", (event) => {
-    pressed = event.target;
-  });
-  dialog.addEventListener("click", (event) => {
-    if (event.target === dialog && pressed === dialog) dialog.close();
-  });
-  document.body.append(dialog);
-  dialog.showModal();
-  return dialog;
-}
 
 // ── Help ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -38,16 +11,18 @@ const KEYS = [
   ["← → ↑ ↓", "Move between cameras"],
   ["Enter", "Open the camera"],
   ["Esc", "Back to all cameras"],
-  ["/", "Search"],
+  ["1 … 5", "Cameras, events, people, alerts, search by picture"],
+  ["/", "Search cameras or people"],
   ["b", "Boxes on or off"],
-  ["e", "Events"],
+  ["e", "Latest events beside the page"],
+  ["← →", "Newer and older event, in an event"],
   ["f", "Full screen, on a camera’s page"],
   ["?", "This list"],
 ];
 
 export function showHelp(version) {
   if (document.querySelector("dialog.help")) return;
-  show(
+  showDialog(
     "Keyboard",
     "help",
     h("dl", { class: "keys" }, ...KEYS.map(([key, what]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)))),
@@ -60,7 +35,7 @@ export function showHelp(version) {
 export function confirmRemove(id, whenRemoved) {
   const name = shortName(id);
   const go = h("button", { type: "button", class: "button danger solid" }, "Remove");
-  const dialog = show(
+  const dialog = showDialog(
     `Remove ${name}?`,
     "remove",
     h("p", {}, "Its worker stops and everybody who watches loses the picture. A Camera file that you wrote yourself stays where it is."),
@@ -155,7 +130,7 @@ class AddDialog {
       ),
     );
     this.#choose("rtsp");
-    this.dialog = show("Add a camera", "add", form);
+    this.dialog = showDialog("Add a camera", "add", form);
   }
 
   #kinds() {

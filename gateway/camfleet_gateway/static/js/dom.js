@@ -42,6 +42,20 @@ const PATHS = {
   eye: "M2.5 12S6 5.5 12 5.5 21.5 12 21.5 12 18 18.5 12 18.5 2.5 12 2.5 12M12 14.8a2.8 2.8 0 1 0 0-5.6 2.8 2.8 0 0 0 0 5.6",
   exit: "M14 4h4.5A1.5 1.5 0 0 1 20 5.5v13a1.5 1.5 0 0 1-1.5 1.5H14M10 8l-4 4 4 4M6 12h9",
   grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
+  events: "M4 6h2M4 12h2M4 18h2M9.5 6H20M9.5 12H20M9.5 18H20",
+  activity: "M3 12h4l3-7.5 4.5 15L17.5 12H21",
+  people: "M9 11.2a3.3 3.3 0 1 0 0-6.6 3.3 3.3 0 0 0 0 6.6M2.8 19a6.2 6.2 0 0 1 12.4 0M15.8 5a3.2 3.2 0 0 1 0 6M17.2 13.4A6.2 6.2 0 0 1 21.2 19",
+  person: "M12 11.5a3.7 3.7 0 1 0 0-7.4 3.7 3.7 0 0 0 0 7.4M4.8 20a7.2 7.2 0 0 1 14.4 0",
+  image: "M4 6.5A1.5 1.5 0 0 1 5.5 5h13A1.5 1.5 0 0 1 20 6.5v11a1.5 1.5 0 0 1-1.5 1.5h-13A1.5 1.5 0 0 1 4 17.5zM4.5 16l4.3-4.3 3.6 3.6 2.4-2.4 4.7 4.7M15.5 9.6v.1",
+  alert: "M12 4.5 21 19.5H3zM12 10v4.2M12 16.9v.1",
+  upload: "M12 15V4.5M7.5 8.8 12 4.3l4.5 4.5M4.5 15.5v3A1.5 1.5 0 0 0 6 20h12a1.5 1.5 0 0 0 1.5-1.5v-3",
+  download: "M12 4.5V15M7.5 10.7 12 15.2l4.5-4.5M4.5 15.5v3A1.5 1.5 0 0 0 6 20h12a1.5 1.5 0 0 0 1.5-1.5v-3",
+  check: "M5 12.5l4.5 4.5L19 7.5",
+  filter: "M4 6h16M7 12h10M10 18h4",
+  next: "M9 5l7 7-7 7",
+  up: "M12 19V5.5M6.5 11 12 5.3l5.5 5.7",
+  object: "M12 3.5 20 8v8l-8 4.5L4 16V8zM4.3 8.2 12 12.5l7.7-4.3M12 12.5v7.8",
+  shield: "M12 3.5 19 6v5.5c0 4.3-2.9 7.6-7 9-4.1-1.4-7-4.7-7-9V6z",
   link: "M3 3l18 18M8.5 8.6a12 12 0 0 0-4 2.6M12 7.5c3 0 5.7 1.3 7.7 3.5M8 14.5a6 6 0 0 1 6-1.5M12 18.5v.1",
 };
 
@@ -78,9 +92,13 @@ export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
-/** A short message at the bottom of the page. */
-export function toast(text, kind = "info") {
-  const item = h("div", { class: "toast", data: { kind } }, text);
+/**
+ * A short message at the bottom of the page.
+ *
+ * @param {string | Node[]} content
+ */
+export function toast(content, kind = "info") {
+  const item = h("div", { class: "toast", data: { kind } }, ...[content].flat());
   document.getElementById("toasts").append(item);
-  setTimeout(() => item.remove(), kind === "error" ? 8000 : 4000);
+  setTimeout(() => item.remove(), kind === "info" ? 4000 : 8000);
 }

@@ -1,46 +1,27 @@
 /** Lists of events: the drawer beside the grid, and the part of a camera's own page. */
 
 import { button, h } from "./dom.js";
+import { eventText, eventTitle } from "./event-words.js";
+import { address, cameraAddress } from "./routes.js";
 import { shortName, when } from "./words.js";
-
-const TITLES = {
-  "camera.offline": "Offline",
-  "camera.online": "Online",
-  "camera.stale": "No picture",
-  "camera.recovered": "Pictures again",
-  "source.connected": "Source connected",
-  "source.lost": "Source lost",
-  "source.ended": "Source ended",
-  "source.frozen": "Picture frozen",
-  "source.unfrozen": "Picture moves again",
-  "source.auth_failed": "Login refused",
-  "detection.started": "Detection",
-  "detection.ended": "Detection ended",
-};
 
 /** One event as a list item. */
 function item(event, withCamera) {
-  const message = event.message ?? "";
-  const speaks = event.type.startsWith("detection.") && message !== ""; // “Face in view” says it all
-  const title = speaks ? message.replace(/\.$/, "") : (TITLES[event.type] ?? capital(event.type.replaceAll(/[._]/g, " ")));
-  const text = speaks || message.toLowerCase() === title.toLowerCase() ? "" : capital(message);
-  const camera = withCamera
-    ? h("a", { class: "event-camera", href: `#/camera/${encodeURIComponent(event.camera)}` }, shortName(event.camera))
-    : null;
+  const title = eventTitle(event);
+  const text = eventText(event);
+  const camera = withCamera ? h("a", { class: "event-camera", href: cameraAddress(event.camera) }, shortName(event.camera)) : null;
   return h(
     "li",
-    { class: "event", data: { severity: event.severity ?? "info", id: event.id } },
+    { class: "event", data: { severity: event.severity ?? "info", id: event.id, revision: event.revision ?? 0 } },
     h(
       "div",
       { class: "event-head" },
-      h("span", { class: "event-title" }, title),
+      h("a", { class: "event-title", href: address("events", { event: event.id }) }, title),
       h("time", { datetime: new Date(event.time * 1000).toISOString() }, when(event.time)),
     ),
     camera || text ? h("p", { class: "event-text" }, camera, camera && text ? " · " : "", text) : null,
   );
 }
-
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** A list that follows the store; of one camera, or of all. */
 export class EventList {
@@ -78,6 +59,11 @@ export class EventList {
       return;
     }
     if (!this.#mine(event)) return;
+    const known = [...this.#list.children].find((element) => element.dataset.id === event.id);
+    if (known) {
+      known.replaceWith(item(event, this.#camera === null));
+      return;
+    }
     this.#list.prepend(item(event, this.#camera === null));
     while (this.#list.childElementCount > 200) this.#list.lastChild.remove();
     this.#none.hidden = true;
@@ -109,7 +95,13 @@ export class EventDrawer {
       this.#list = new EventList(this.#store);
       const close = button("close", "Close events", { class: "icon-button", onclick: () => this.toggle(false) });
       this.#element.replaceChildren(
-        h("div", { class: "drawer-head" }, h("h2", {}, "Events"), close),
+        h(
+          "div",
+          { class: "drawer-head" },
+          h("h2", {}, "Latest events"),
+          h("a", { class: "more", href: address("events") }, "All events"),
+          close,
+        ),
         this.#list.element,
       );
       this.#store.seeEvents();

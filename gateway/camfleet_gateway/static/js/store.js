@@ -9,6 +9,8 @@ export class Store extends EventTarget {
   /** Newest first. */
   events = [];
   unseenEvents = 0;
+  /** Alerts that nobody has acknowledged, as far as is known; the gateway counts to 100. */
+  openAlerts = 0;
   role = "viewer";
   authentication = false;
   version = "";
@@ -79,11 +81,24 @@ export class Store extends EventTarget {
     this.#emit("events", {});
   }
 
+  /** A new event, or more about one that is known. */
   addEvent(event) {
-    if (this.events.some((known) => known.id === event.id)) return;
+    const at = this.events.findIndex((known) => known.id === event.id);
+    if (at >= 0) {
+      if ((event.revision ?? 0) <= (this.events[at].revision ?? 0)) return;
+      this.events[at] = event;
+      this.#emit("events", { event });
+      return;
+    }
     this.events = [event, ...this.events].slice(0, MAX_EVENTS);
     this.unseenEvents += 1;
     this.#emit("events", { event });
+  }
+
+  setOpenAlerts(count) {
+    if (count === this.openAlerts) return;
+    this.openAlerts = count;
+    this.#emit("alerts");
   }
 
   seeEvents() {

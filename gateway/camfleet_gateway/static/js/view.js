@@ -5,6 +5,7 @@ import { Controls } from "./controls.js";
 import { button, h, setText, toast } from "./dom.js";
 import { EventList } from "./events.js";
 import { Picture } from "./picture.js";
+import { address } from "./routes.js";
 import { pictureAge } from "./tile.js";
 import { Veil } from "./veil.js";
 import { age, duration, isFrozen, isTroubled, rate, reasonText, shortName, sourceWords, stateWord } from "./words.js";
@@ -71,7 +72,12 @@ export class CameraView {
         h(
           "section",
           { class: "panel", "aria-label": "Events of this camera" },
-          h("div", { class: "panel-head" }, h("h2", {}, "Events")),
+          h(
+            "div",
+            { class: "panel-head" },
+            h("h2", {}, "Events"),
+            h("a", { class: "more", href: address("events", { camera: id }) }, "All of this camera"),
+          ),
           this.#events.element,
         ),
       ),

@@ -118,3 +118,17 @@ export function when(unixSeconds, now = Date.now()) {
   const today = new Date(now).toDateString() === date.toDateString();
   return today ? clock.format(date) : `${day.format(date)}, ${clock.format(date)}`;
 }
+
+const longDay = new Intl.DateTimeFormat(undefined, { weekday: "long", month: "long", day: "numeric" });
+
+/** The day of a time: today, yesterday, or its date. */
+export function dayWords(unixSeconds, now = Date.now()) {
+  const date = new Date(unixSeconds * 1000);
+  const back = (days) => {
+    const other = new Date(now);
+    other.setDate(other.getDate() - days);
+    return other.toDateString();
+  };
+  if (date.toDateString() === back(0)) return "Today";
+  return date.toDateString() === back(1) ? "Yesterday" : longDay.format(date);
+}

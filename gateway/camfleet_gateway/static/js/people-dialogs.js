@@ -1,0 +1,154 @@
+/** Dialogs about people: add somebody, import, export, erase. */
+
+import { ApiError, fetchBlob } from "./api.js";
+import { addPerson, ARCHIVE_MS, erasePerson, importPeople } from "./api-records.js";
+import { confirmThen, showDialog } from "./dialog.js";
+import { h, setText, toast } from "./dom.js";
+import { DropZone } from "./drop-zone.js";
+import { PersonForm } from "./person-form.js";
+import { pictures, refusal } from "./people-words.js";
+
+// ── Add ─────────────────────────────────────────────────────────────────────────────────────────────
+
+export function showAddPerson(whenAdded) {
+  if (document.querySelector("dialog.add-person")) return;
+  const fields = new PersonForm("new-person");
+  const submit = h("button", { type: "submit", class: "button primary" }, "Add and choose pictures");
+  const form = h(
+    "form",
+    {
+      class: "form",
+      novalidate: true,
+      onsubmit: async (event) => {
+        event.preventDefault();
+        fields.clear();
+        submit.disabled = true;
+        try {
+          const person = await addPerson(fields.values());
+          dialog.close();
+          whenAdded(person);
+        } catch (error) {
+          if (!(error instanceof ApiError)) throw error;
+          fields.complain(error);
+        } finally {
+          submit.disabled = false;
+        }
+      },
+    },
+    ...fields.parts,
+    h("div", { class: "dialog-actions" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Cancel"), submit),
+  );
+  const dialog = showDialog("Add a person", "add-person", form);
+  fields.nameField.focus();
+}
+
+// ── Import ──────────────────────────────────────────────────────────────────────────────────────────
+
+const ROWS_SHOWN = 200;
+
+export function showImport(whenDone) {
+  const report = h("div", { class: "import-report", role: "status" });
+  const zone = new DropZone({
+    id: "import-file",
+    label: "Choose a ZIP or CSV file",
+    hint: "or drop it here",
+    accept: ".zip,.csv,application/zip,text/csv",
+    take: ([file]) => file && run(file),
+  });
+  const dialog = showDialog(
+    "Import people",
+    "import",
+    h("p", {}, "A ZIP file with a folder for each person, or with a people.csv and pictures; a CSV file alone adds people without pictures. An export can be imported again."),
+    zone.element,
+    report,
+  );
+
+  async function run(file) {
+    zone.busy(true);
+    report.replaceChildren(h("p", {}, `Importing ${file.name}. Each picture is looked at; this can take minutes.`));
+    const type = file.name.toLowerCase().endsWith(".csv") ? "text/csv" : "application/zip";
+    try {
+      report.replaceChildren(...reportOf(await importPeople(file, type)));
+      whenDone();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      report.replaceChildren(h("p", { class: "form-error" }, [error.message, ...error.problems].join(". ")));
+    } finally {
+      zone.busy(false);
+    }
+  }
+  return dialog;
+}
+
+/** What became of an import, the rows with problems first. */
+function reportOf(found) {
+  const { created = 0, updated = 0, unchanged = 0, refused = 0, faces_added: added = 0, pictures_refused: lost = 0, rows = [] } = found;
+  const people = [`${created} added`, `${updated} changed`, `${unchanged} as before`];
+  if (refused) people.push(`${refused} refused`);
+  const summary = `People: ${people.join(", ")}. ${pictures(added)} enrolled${lost ? `, ${lost} refused` : ""}.`;
+  const troubled = rows.filter((row) => row.action === "refused" || row.problems?.length);
+  return [
+    found.error ? h("p", { class: "form-error" }, found.error) : null,
+    h("p", { class: "import-summary" }, summary),
+    troubled.length
+      ? h(
+          "ul",
+          { class: "import-rows" },
+          ...troubled.slice(0, ROWS_SHOWN).map((row) =>
+            h(
+              "li",
+              {},
+              h("strong", {}, row.name || `Row ${row.row}`),
+              row.message ? `: ${row.message}` : "",
+              ...(row.problems ?? []).map((problem) => {
+                const { title, text } = refusal(problem);
+                return h("p", { class: "hint" }, `${problem.picture}: ${title}. ${text}`);
+              }),
+            ),
+          ),
+        )
+      : null,
+  ].filter(Boolean);
+}
+
+// ── Export and erase ────────────────────────────────────────────────────────────────────────────────
+
+/** Fetch the archive, which needs the token, and give it to the browser as a download. */
+export async function startExport(asker) {
+  asker.disabled = true;
+  toast("The export is being made…");
+  try {
+    const blob = await fetchBlob("/api/people/export", { timeout: ARCHIVE_MS });
+    const url = URL.createObjectURL(blob);
+    h("a", { href: url, download: `camfleet-people-${new Date().toISOString().slice(0, 10)}.zip` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has taken it over by then
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast(error.message, "error");
+  } finally {
+    asker.disabled = false;
+  }
+}
+
+export function confirmErase(person, whenErased) {
+  const what = h("ul", { class: "bullets" });
+  for (const text of [
+    "all pictures of this person and what was computed from them",
+    "their name in every event; the pictures of those events, too",
+    "them on every camera’s worker, within seconds",
+  ]) {
+    what.append(h("li", {}, text));
+  }
+  confirmThen({
+    title: `Erase ${person.name}?`,
+    name: "erase",
+    text: ["This removes, for good:", what, "A line without the name stays in the audit log. Exports made before are not reached."],
+    verb: "Erase for good",
+    typed: person.name,
+    act: async () => {
+      const { erased } = await erasePerson(person.id);
+      toast(`Erased: ${pictures(erased.faces)}, and from ${erased.events === 1 ? "1 event" : `${erased.events} events`}`);
+      whenErased();
+    },
+  });
+}
