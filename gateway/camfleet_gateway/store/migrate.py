@@ -1,6 +1,7 @@
 """Brings a database to the schema of this program.
 
-Alembic is imported only where there is something to do: a gateway that starts again needs none of it.
+An empty database gets the tables as they are (`tests/gateway/test_store_schema.py` holds the migrations to
+the same), an older one is migrated. So Alembic, which is large, is imported only for that.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from camfleet_gateway.store.errors import SchemaError
+from camfleet_gateway.store.tables import Table
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0001"
 """The newest revision in `migrations/versions`."""
 _LOCK = 0x63616D666C656574
 """Of PostgreSQL, so that one of several replicas that start together migrates: "camfleet"."""
+_VERSIONS = text(
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+    "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
+"""As Alembic makes it."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +39,11 @@ def upgrade(connection: Connection) -> None:
     found = _revision(connection)
     if found == HEAD:
         return
+    if found is None:
+        Table.metadata.create_all(connection)
+        connection.execute(_VERSIONS)
+        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+        return
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -41,13 +53,13 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
+    if found not in known:
         raise SchemaError(
             f"the database has the schema {found[:32]!r}, this program knows {HEAD!r} at most: "
             "start the newer Camfleet that has written it, or restore a backup"
         )
     command.upgrade(config, HEAD)
-    logger.info("the database's schema is now %s, it was %s", HEAD, found or "empty")
+    logger.info("the database's schema is now %s, it was %s", HEAD, found)
 
 
 def _revision(connection: Connection) -> str | None:

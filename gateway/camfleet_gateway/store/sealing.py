@@ -10,10 +10,15 @@ import base64
 import binascii
 import hashlib
 import os
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from camfleet_gateway.store.errors import KeyFileError, WrongKeyError
 from camfleet_protocol.local import write_atomic
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 _VERSION = b"\x01"
@@ -72,12 +77,17 @@ class Sealer:
         Raises:
             ValueError: It is not of 32 bytes.
         """
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         if len(key) != KEY_BYTES:
             raise ValueError(f"the key must have {KEY_BYTES} bytes")
-        self._cipher = AESGCM(key)
+        self._key = key
         self._id = hashlib.sha256(b"camfleet key id" + key).digest()[:_ID_BYTES]
+
+    @cached_property
+    def _cipher(self) -> AESGCM:
+        # Imported here, for a gateway that keeps no vectors needs none of its eight megabytes.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        return AESGCM(self._key)
 
     @property
     def key_id(self) -> str:
