@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from camfleet_protocol.vision import BlurFaces
 from camfleet_worker.counters import Counters, Rate
 from camfleet_worker.detectors.turns import needed_fps
 from camfleet_worker.live import Live
@@ -89,6 +90,9 @@ class Dispatcher:
         live = self._live
         watched, stream_fps = live.watched, live.stream_fps
         inference_fps = needed_fps(live.settings.inference)
+        if watched and live.settings.privacy.blur_faces is not BlurFaces.NEVER:
+            # Faces must be looked for in every picture that is to leave.
+            inference_fps = max(inference_fps, stream_fps)
         if watched and not self._watched:
             self._stream_pacer.reset()
         self._watched = watched

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from camfleet_protocol.detections import Detection
 from camfleet_protocol.settings import InferenceSettings, Settings
+from camfleet_protocol.vision import BlurFaces
 from camfleet_worker.counters import Counters, Rate
 from camfleet_worker.detectors.base import (
     Detector,
@@ -230,7 +231,10 @@ class Inference:
             annotated, fresh = self._run_engine(*self._loaded.engine, picture, settings.inference)
             shown = tuple(fresh)
         else:
-            turn = self._group.run(picture, settings.inference, self)
+            blur = settings.privacy.blur_faces is not BlurFaces.NEVER
+            turn = self._group.run(
+                picture, settings.inference, self, blur=blur, every_face=blur and self._live.watched
+            )
             if not turn.ran and not turn.failed:
                 return None
             fresh = turn.fresh

@@ -8,6 +8,7 @@ the picture is made unrecognisable.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +24,9 @@ _MARGIN = 0.2
 """Of the box, on each side; hair and chin say a lot, too."""
 _HELD_MARGIN = 0.5
 """The same for a face that was there shortly before: it moves."""
+_UNTRACKED_SECONDS = 0.5
+"""Instead of `HOLD_SECONDS` for what may be a face that is found again elsewhere."""
+_BLIND_SECONDS = 5.0
 _BLOCKS = 8
 _MAX_FACES = 256
 
@@ -58,6 +62,12 @@ class FaceCover:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._looks: list[_Look] = []
+        self._blind_at = float("-inf")
+
+    @property
+    def blind(self) -> bool:
+        """Whether a picture had to be covered as a whole, just now."""
+        return time.monotonic() - self._blind_at < _BLIND_SECONDS
 
     def saw(self, captured_ns: int, faces: Sequence[Face]) -> None:
         """Faces were looked for in this picture, and these found."""
@@ -81,13 +91,15 @@ class FaceCover:
         found = [Face(enlarged(face.box, _MARGIN), face.track, face.known) for face in own]
         seen = {face.track for face in own if face.track is not None}
         for look in reversed(looks[:-1]):
-            if captured_ns - look.captured_ns > HOLD_SECONDS * 1e9:
-                break
+            age = (captured_ns - look.captured_ns) / 1e9
             for face in look.faces:
-                if face.track is None or face.track not in seen:
+                if face.track is None:
+                    held = age <= _UNTRACKED_SECONDS
+                else:
+                    held = age <= HOLD_SECONDS and face.track not in seen
+                    seen.add(face.track)
+                if held:
                     found.append(Face(enlarged(face.box, _HELD_MARGIN), face.track, face.known))
-                    if face.track is not None:
-                        seen.add(face.track)
         return tuple(found[:_MAX_FACES])
 
     def areas(self, captured_ns: int, mode: BlurFaces) -> tuple[Box, ...] | Wait:
@@ -98,7 +110,10 @@ class FaceCover:
         if faces is None:
             with self._lock:
                 newest = self._looks[-1].captured_ns if self._looks else 0
-            return Wait.WAIT if abs(captured_ns - newest) <= STALE_SECONDS * 1e9 else WHOLE
+            if abs(captured_ns - newest) <= STALE_SECONDS * 1e9:
+                return Wait.WAIT
+            self._blind_at = time.monotonic()
+            return WHOLE
         return tuple(face.box for face in faces if mode is BlurFaces.ALWAYS or not face.known)
 
 

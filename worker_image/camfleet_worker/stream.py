@@ -1,17 +1,19 @@
 """The stream thread: encodes a picture once per form that somebody watches, and only then.
 
 A picture that inference also takes is held back for its own boxes, but no longer than `MAX_HOLD_SECONDS` and
-not at all when inference is slower than that; other pictures carry the last boxes.
+not at all when inference is slower than that; other pictures carry the last boxes. Where faces are blurred, a
+picture waits until its own are known, and one whose faces were not looked for is left out: see `privacy`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from camfleet_protocol.detections import FrameMeta, encode_meta
 from camfleet_protocol.messages import Demand
+from camfleet_protocol.vision import BlurFaces
 from camfleet_protocol.wire import Flags
 from camfleet_worker.counters import Counters
 from camfleet_worker.dispatch import Dispatcher
@@ -19,6 +21,7 @@ from camfleet_worker.inference import Inference
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Findings, Image, Picture, fit_width
+from camfleet_worker.privacy import Box, FaceCover, Wait, pixelated
 from camfleet_worker.vision import prepare_opencv
 from camfleet_worker.watchdog import Stage
 
@@ -27,6 +30,7 @@ logger = get_logger(__name__)
 MAX_HOLD_SECONDS = 0.06
 _HOLD_FACTOR = 1.5
 _HOLD_MARGIN = 0.005
+_BLUR_HOLD_SECONDS = 2.0
 _IDLE_SECONDS = 1.0
 DEADLINE = 30.0
 
@@ -67,6 +71,7 @@ class Stream:
         counters: Counters,
         stage: Stage,
         deliver: Callable[[Coded], None],
+        cover: FaceCover | None = None,
         threads: int = 1,
     ) -> None:
         self._live = live
@@ -75,6 +80,7 @@ class Stream:
         self._counters = counters
         self._stage = stage
         self._deliver = deliver
+        self._cover = cover if cover is not None else FaceCover()
         self._threads = threads
         self._discontinuity = True
         self._stopping = threading.Event()
@@ -107,9 +113,14 @@ class Stream:
         self._stage.rest()
 
     def encode(self, picture: Picture, demand: Demand) -> Coded | None:
-        """Make the forms that are demanded."""
-        stream = self._live.settings.stream
-        findings, carried = self._findings(picture)
+        """Make the forms that are demanded; None if the picture must not be shown."""
+        settings = self._live.settings
+        stream, mode = settings.stream, settings.privacy.blur_faces
+        findings, carried = self._findings(picture, blur=mode is not BlurFaces.NEVER)
+        hidden = self._cover.areas(picture.captured_ns, mode)
+        if isinstance(hidden, Wait):
+            self._counters.add_labelled("dropped", "faces_unknown")
+            return None
         width, height = fit_width(picture.width, picture.height, stream.width)
         meta = FrameMeta(
             width=width,
@@ -124,9 +135,11 @@ class Stream:
         if carried:
             flags |= Flags.DETECTIONS_CARRIED
         image = picture.bgr(stream.width)
+        if hidden:
+            image = pixelated(image, hidden)
         drawn: Image | None = None
         if demand.annotated:
-            drawn = self._annotated(image, findings, carried)
+            drawn = self._annotated(image, findings, carried, hidden)
         forms: list[Form] = []
         if demand.plain:
             payload = self._jpeg(image, stream.quality)
@@ -136,20 +149,23 @@ class Stream:
             forms.append(Form(flags | Flags.ANNOTATED, encoded_meta, payload))
         return Coded(picture.captured_ns, tuple(forms)) if forms else None
 
-    def _findings(self, picture: Picture) -> tuple[Findings | None, bool]:
+    def _findings(self, picture: Picture, *, blur: bool) -> tuple[Findings | None, bool]:
         pending = picture.inference
         if pending is not None:
-            own = pending.wait(hold_seconds(self._inference.seconds))
+            own = pending.wait(_BLUR_HOLD_SECONDS if blur else hold_seconds(self._inference.seconds))
             if own is not None and self._live.settings.inference.enabled:
                 return own, False
         carried = self._inference.current()
         return carried, carried is not None and carried.captured_ns != picture.captured_ns
 
-    def _annotated(self, image: Image, findings: Findings | None, carried: bool) -> Image:
+    def _annotated(
+        self, image: Image, findings: Findings | None, carried: bool, hidden: Sequence[Box]
+    ) -> Image:
         if findings is None:
             return image
         if findings.annotated is not None and not carried:
-            return _fitted(findings.annotated, image)
+            drawn = _fitted(findings.annotated, image)
+            return pixelated(drawn, hidden) if hidden else drawn
         if not findings.detections:
             return image
         from camfleet_worker.draw import draw_detections

@@ -27,11 +27,14 @@ class Ran:
         name: Its name, as in the settings.
         kind: Kind of what it looks for, `face` or `object`; empty if it does not say.
         identity: Its model, NAME@FIRST12HEX; empty if it has none.
+        doubtful: Faces that it found and that do not count, by score, size or mask, but may be some; only
+            where faces are blurred.
     """
 
     name: str
     kind: str = ""
     identity: str = ""
+    doubtful: tuple[Detection, ...] = ()
 
 
 class Tracking(Protocol):

@@ -17,6 +17,9 @@ from camfleet_worker.detectors.turns import Turns
 from camfleet_worker.picture import Picture
 from camfleet_worker.tracking_port import Ran
 
+DOUBTFUL_CONFIDENCE = 0.35
+"""A face with a lower score is none, even where it is better to blur one too many."""
+
 
 class Report(Protocol):
     """Hears how the detectors fare."""
@@ -59,24 +62,44 @@ class DetectorGroup:
         self._settings: InferenceSettings | None = None
         self._filters: dict[str, Filter] = {}
 
-    def run(self, picture: Picture, settings: InferenceSettings, report: Report) -> Turn:
-        """Run those whose turn it is; the picture is decoded once, and converted once per width."""
+    def run(
+        self,
+        picture: Picture,
+        settings: InferenceSettings,
+        report: Report,
+        *,
+        blur: bool = False,
+        every_face: bool = False,
+    ) -> Turn:
+        """Run those whose turn it is; the picture is decoded once, and converted once per width.
+
+        Args:
+            picture: The picture.
+            settings: Those in force.
+            report: Hears how they fare.
+            blur: Faces are blurred, so what may be one is told, too.
+            every_face: Whoever looks for faces does so in every picture, whatever their own rate.
+        """
         self._apply(settings)
+        always = frozenset(name for name in self._detectors if every_face and self._kind(name) == "face")
         ran: list[Ran] = []
         results: list[tuple[Detection, ...]] = []
         failed: list[str] = []
-        for name in self._turns.due(self._clock(), settings):
-            detector, counts = self._detectors[name], self._filters[name]
+        for name in self._turns.due(self._clock(), settings, always):
+            detector, counts, kind = self._detectors[name], self._filters[name], self._kind(name)
+            doubts = blur and kind == "face"
+            confidence = min(counts.confidence, DOUBTFUL_CONFIDENCE) if doubts else counts.confidence
             began = self._clock()
             try:
-                found = detector.detect(picture.bgr(detector.input_width), confidence=counts.confidence)
+                found = detector.detect(picture.bgr(detector.input_width), confidence=confidence)
                 kept = counts.apply(found)
             except Exception as error:  # a plugin may raise anything; the others go on
                 failed.append(name)
                 report.failed(name, error)
             else:
                 report.recovered(name)
-                ran.append(Ran(name, getattr(detector, "kind", ""), getattr(detector, "identity", "")))
+                others = tuple(face for face in found if not counts.counts(face)) if doubts else ()
+                ran.append(Ran(name, kind, getattr(detector, "identity", ""), others[:MAX_DETECTIONS]))
                 results.append(tuple(kept))
             now = self._clock()
             self._turns.took(name, now, now - began, settings)
@@ -106,6 +129,9 @@ class DetectorGroup:
             if now - since <= self._turns.patience(name, settings):
                 seen.extend(shown)
         return tuple(seen[:MAX_DETECTIONS])
+
+    def _kind(self, name: str) -> str:
+        return getattr(self._detectors[name], "kind", "")
 
     def _apply(self, settings: InferenceSettings) -> None:
         if settings == self._settings:

@@ -7,6 +7,7 @@ ones have the thread to themselves; of several slow ones, the one that has waite
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from camfleet_protocol.settings import InferenceSettings
@@ -43,10 +44,16 @@ class Turns:
         self._last = dict.fromkeys(names, float("-inf"))
         self._rests_until = float("-inf")
 
-    def due(self, now: float, settings: InferenceSettings) -> tuple[str, ...]:
-        """Who runs on the picture that is taken at `now` (monotonic seconds), in the order of the names."""
+    def due(
+        self, now: float, settings: InferenceSettings, always: frozenset[str] = frozenset()
+    ) -> tuple[str, ...]:
+        """Who runs on the picture that is taken at `now` (monotonic seconds), in the order of the names.
+
+        `always` are those who run on every picture; then more pictures are taken than the others need.
+        """
         pictures = needed_fps(settings)
-        due = [name for name in self._names if self._is_due(name, now, settings, pictures)]
+        paced = math.inf if always else pictures
+        due = [name for name in self._names if name in always or self._is_due(name, now, settings, paced)]
         slow = [name for name in self._names if self._seconds[name] > 1 / pictures]
         waiting = [name for name in due if name in slow]
         if len(self._names) < 2 or not waiting:

@@ -65,11 +65,15 @@ class Tracks:
     @property
     def reason(self) -> str:
         """CamelCase reason why it does not do all that the settings ask for; empty if it does."""
+        if self.cover.blind:
+            return "FacesNotFound"
         return self._pipeline.reason if self._pipeline is not None else ""
 
     @property
     def message(self) -> str:
         """The same for people."""
+        if self.cover.blind:
+            return "faces are to be blurred and cannot be looked for: all of the picture is blurred"
         return self._pipeline.message if self._pipeline is not None else ""
 
     @property

@@ -118,7 +118,8 @@ class Pipeline:
         for index, one in zip(indexes, seen, strict=True):
             result[index] = _labelled(fresh[index], one)
         if "face" in looked_for:
-            self._cover.saw(picture.captured_ns, _faces(result))
+            doubtful = [Face(found.box) for one in ran for found in one.doubtful]
+            self._cover.saw(picture.captured_ns, _faces(result) + doubtful)
         live = {track.id for track in self._tracker.live(at)}
         self._recognizer.keep(live)
         sightings = [self._sighting(one, at) for one in seen if one.track.confirmed]
