@@ -159,23 +159,23 @@ def looks(image: Image) -> Iterator[tuple[Image, float, tuple[float, float]]]:
 
     Every picture is bounded to about 1280 x 1280, so that memory is; their number is, too.
     """
-    height, width = image.shape[:2]
-    longer = max(height, width)
+    whole, shrunk = _scaled(image, min(1.0, _TILED / max(image.shape[:2])))
+    longer = max(whole.shape[:2])
     for size in _SIZES:
-        seen, scale = _scaled(image, size / longer)
+        seen, scale = _scaled(whole, size / longer)
         border = round(size * _BORDER) if size == _SIZES[0] else 0
         if border:
             seen = cv2.copyMakeBorder(seen, border, border, border, border, cv2.BORDER_CONSTANT)
+        scale *= shrunk
         yield seen, scale, (-border / scale, -border / scale)
     if longer >= _SIZES[-1] * _FINER:
-        seen, scale = _scaled(image, min(1.0, _WHOLE / longer))
-        yield seen, scale, (0.0, 0.0)
+        seen, scale = _scaled(whole, min(1.0, _WHOLE / longer))
+        yield seen, scale * shrunk, (0.0, 0.0)
     if longer >= _WHOLE * _FINER:
-        seen, scale = _scaled(image, min(1.0, _TILED / longer))
-        for top in _starts(seen.shape[0]):
-            for left in _starts(seen.shape[1]):
-                tile = np.ascontiguousarray(seen[top : top + _TILE, left : left + _TILE])
-                yield tile, scale, (left / scale, top / scale)
+        for top in _starts(whole.shape[0]):
+            for left in _starts(whole.shape[1]):
+                tile = np.ascontiguousarray(whole[top : top + _TILE, left : left + _TILE])
+                yield tile, shrunk, (left / shrunk, top / shrunk)
 
 
 def _scaled(image: Image, scale: float) -> tuple[Image, float]:
