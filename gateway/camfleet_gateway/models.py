@@ -43,7 +43,7 @@ class CameraView(BaseModel):
     frame_age_ms: Annotated[float | None, Field(description="Milliseconds since the last new picture")]
     width: int
     height: int
-    settings: Annotated[dict[str, Any], Field(description="`inference` and `stream` in force")]
+    settings: Annotated[dict[str, Any], Field(description="`inference`, `stream` and `privacy` in force")]
     site: str
     suspended: bool
     managed: Annotated[

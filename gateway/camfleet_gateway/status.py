@@ -26,6 +26,9 @@ _SOURCE_REASONS = {
     SourceState.CONNECTED: "NoFrames",
 }
 
+SHOWN = ("inference", "stream", "privacy")
+"""Blocks of the settings that viewers are told."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -80,7 +83,7 @@ def facts_of(camera: Camera) -> Facts:
         source=redact(camera.spec.source.describe()),
         source_type=camera.spec.source.type,
         suspended=bool(camera.spec.suspend),
-        settings={key: values[key] for key in ("inference", "stream")},
+        settings={key: values[key] for key in SHOWN},
         settings_hash=digest,
         ai_enabled=settings.inference.enabled,
         site=settings.site or "",
@@ -103,7 +106,7 @@ def facts_by_hand(camera_id: str, hello: WorkerHello | None) -> Facts:
         source=redact(hello.source) if hello else "",
         source_type=hello.source_type if hello else None,
         suspended=False,
-        settings={key: values[key] for key in ("inference", "stream") if key in values},
+        settings={key: values[key] for key in SHOWN if key in values},
         settings_hash=hello.settings_hash if hello else "",
         ai_enabled=bool(settings and settings.inference.enabled),
         site=(settings.site or "") if settings else "",

@@ -83,7 +83,7 @@ class CameraInfo(Message):
     height: Count = 0
     ai_enabled: bool = False
     settings: dict[str, Any] = Field(default_factory=dict)
-    """`{"inference": {…}, "stream": {…}}` in force, camelCase as in the Camera."""
+    """`{"inference": {…}, "stream": {…}, "privacy": {…}}` in force, camelCase as in the Camera."""
     site: str = ""
 
 
