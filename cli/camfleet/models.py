@@ -31,6 +31,8 @@ class Model:
     commit: str
     sha256: str
     license: str
+    note: str = ""
+    """What whoever downloads it must know."""
 
     @property
     def url(self) -> str:
@@ -38,17 +40,38 @@ class Model:
         return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
 
 
-CATALOG = (
-    Model(
-        file="yunet_n_dynamic.onnx",
-        job="face detection",
-        repository="ShiqiYu/libfacedetection.train",
-        path="onnx/yunet_n_dynamic.onnx",
-        commit="0047ac24afb1a50a0c6105001c89d1b5b805dbf1",
-        sha256="104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
-        license="Apache-2.0",
+YUNET = Model(
+    file="yunet_n_dynamic.onnx",
+    job="face detection",
+    repository="ShiqiYu/libfacedetection.train",
+    path="onnx/yunet_n_dynamic.onnx",
+    commit="0047ac24afb1a50a0c6105001c89d1b5b805dbf1",
+    sha256="104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+    license="Apache-2.0",
+)
+MOBILEFACENET = Model(
+    file="mobilefacenet.onnx",
+    job="face embedding",
+    repository="foamliu/MobileFaceNet",
+    path="weights/MobileFaceNet.onnx",
+    commit="a6cc9032a659b615f477833e1a70b5e7931bcccc",
+    sha256="b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+    license="Apache-2.0",
+    note=(
+        "mobilefacenet.onnx was trained on MS-Celeb-1M, pictures of people who were not asked; its publisher "
+        "has withdrawn that set. Whether you may use what was learnt from it is for you to decide."
     ),
 )
+YOLOX = Model(
+    file="yolox_nano.onnx",
+    job="object detection",
+    repository="Kazuhito00/YOLOX-ONNX-TFLite-Sample",
+    path="model/yolox_nano.onnx",
+    commit="3d4f1119d0694200671c08069ecb847aa0d8495a",
+    sha256="695e750a5d5754bb5a8d5325643b59282191a7e7a564e435a415fd3c578eab14",
+    license="Apache-2.0",
+)
+CATALOG = (YUNET, MOBILEFACENET, YOLOX)
 
 
 class ModelError(RuntimeError):
@@ -143,6 +166,8 @@ def fetch_command(folder: Path | None, mirror: str | None) -> None:
         except ModelError as error:
             raise click.ClickException(str(error)) from None
         click.echo(f"{path}  ({model.job}, {model.license})")
+        if model.note:
+            click.echo(f"  {model.note}")
 
 
 @command.command(name="list")
@@ -153,3 +178,5 @@ def list_command(folder: Path | None) -> None:
     for model in CATALOG:
         state = "present" if is_present(model, folder) else "missing"
         click.echo(f"{state}  {model.file}  {model.job}  {model.license}  {model.url}")
+        if model.note:
+            click.echo(f"         {model.note}")

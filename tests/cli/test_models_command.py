@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from camfleet import models
 from camfleet.main import cli
+from support.require import model_dir
 
 CONTENT = bytes(range(256)) * 1000
 MODEL = replace(models.CATALOG[0], file="tiny.onnx", sha256=hashlib.sha256(CONTENT).hexdigest())
@@ -55,6 +56,12 @@ def address(server: Server) -> str:
     return f"http://127.0.0.1:{server.server_address[1]}"
 
 
+def test_the_pinned_weights_are_those_that_the_tests_run_with() -> None:
+    folder = model_dir()
+    for model in models.CATALOG:
+        assert models.is_present(model, folder), f"{model.file} in {folder} is another file"
+
+
 def test_a_file_is_downloaded_checked_and_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     path = models.fetch(MODEL, tmp_path / "models", mirror=address(server))
     assert path.read_bytes() == CONTENT
@@ -83,13 +90,15 @@ def test_a_file_that_was_damaged_is_fetched_again(server: Server, tmp_path: Path
 def test_the_command_draws_progress_and_says_what_is_wrong(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "CATALOG", (MODEL,))
+    monkeypatch.setattr(models, "CATALOG", (replace(MODEL, note="Trained on what was withdrawn."),))
     arguments = ["models", "fetch", "--dir", str(tmp_path), "--mirror", address(server)]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     assert "tiny.onnx" in done.output
+    assert "Trained on what was withdrawn." in done.output
     listed = CliRunner().invoke(cli, ["models", "list", "--dir", str(tmp_path)])
     assert listed.output.startswith("present")
+    assert "Trained on what was withdrawn." in listed.output
     lost = CliRunner().invoke(
         cli, ["models", "fetch", "--dir", str(tmp_path / "x"), "--mirror", "http://127.0.0.1:9"]
     )
