@@ -238,7 +238,7 @@ async def test_events_wait_for_their_acknowledgement(tmp_path: Path) -> None:
     async with fake_gateway(ack_events=False) as gateway:
         async with worker_process(tmp_path, gateway_url=gateway.url, **MOCK) as worker:
             await gateway.until(lambda: len(gateway.events) >= 2, "two events")
-            assert set(gateway.event_types()) == {"source.connected", "detection.started"}
+            assert set(gateway.event_types()) == {"source.connected", "appearance"}
             sent = gateway.event_sends
             await gateway.stop()
             await gateway.start()

@@ -18,13 +18,14 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from camfleet_protocol.messages import EventRecord
 from camfleet_protocol.redaction import redact
 from camfleet_worker.log import get_logger
 from camfleet_worker.outbox_file import MAX_TOLD, OutboxFile, Pending, first_order
 
-__all__ = ["MAX_CROP_BYTES", "MAX_EMBEDDING_BYTES", "Outbox", "Pending"]
+__all__ = ["MAX_CROP_BYTES", "MAX_EMBEDDING_BYTES", "EventFields", "Outbox", "Pending"]
 
 logger = get_logger(__name__)
 
@@ -40,6 +41,20 @@ _MAX_WAITING = 100
 _MAX_WAITING_BYTES = 8 * 1024 * 1024
 _MAX_MESSAGE = 512
 _NO_ROOM = 64 * 1024
+
+
+class EventFields(TypedDict):
+    """What `Outbox.put` is told besides the id."""
+
+    kind: str
+    severity: str
+    message: str
+    data: dict[str, object]
+    time: float
+    crop: NotRequired[bytes]
+    scene: NotRequired[bytes]
+    embedding: NotRequired[bytes]
+    embedder: NotRequired[str]
 
 
 class Outbox:

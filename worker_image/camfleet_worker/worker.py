@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Unpack
 
 from camfleet_protocol import __version__
 from camfleet_protocol.messages import FrameCounts, SourceStats, Stats, WorkerHello
@@ -25,13 +26,14 @@ from camfleet_worker.inference import Inference
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.outbox import RETRY_SECONDS as OUTBOX_RETRY_SECONDS
-from camfleet_worker.outbox import Outbox
+from camfleet_worker.outbox import EventFields, Outbox
 from camfleet_worker.presence import Presence
 from camfleet_worker.publisher import FencedError, Hooks, Publisher
 from camfleet_worker.settings import WorkerSettings
 from camfleet_worker.sources.base import SourceContext
 from camfleet_worker.sources.factory import make_source
 from camfleet_worker.stream import Stream
+from camfleet_worker.tracking.facade import Tracks
 from camfleet_worker.watchdog import EXIT_CODE as CRASHED
 from camfleet_worker.watchdog import Stage, Watchdog
 
@@ -60,19 +62,22 @@ class Worker:
         stages = {name: Stage(name) for name in ("capture", "inference", "stream", "loop")}
         self._loop_stage = stages["loop"]
         self._watchdog = Watchdog(list(stages.values()), work_dir / "heartbeat")
+        models = DetectorContext(
+            settings.model_dir,
+            threads=settings.threads,
+            provider=settings.provider,
+            gpu_memory_mib=settings.gpu_memory_mib,
+            engine_cache_dir=settings.engine_cache_dir,
+        )
+        self._tracks = Tracks(models, put=self._put_event)
         self._inference = Inference(
-            DetectorContext(
-                settings.model_dir,
-                threads=settings.threads,
-                provider=settings.provider,
-                gpu_memory_mib=settings.gpu_memory_mib,
-                engine_cache_dir=settings.engine_cache_dir,
-            ),
+            models,
             live=self._live,
             dispatcher=self._dispatcher,
             counters=self._counters,
             stage=stages["inference"],
             presence=Presence(self._detection_started, self._detection_ended, time.monotonic),
+            tracking=self._tracks,
         )
         self._capture = Capture(
             self._source,
@@ -103,6 +108,7 @@ class Worker:
                 command=self._command,
                 demanded=self._dispatcher.demanded,
                 set_ready=self._dispatcher.for_stream.set_open,
+                gallery=self._tracks.apply_gallery,
             ),
         )
         self._stream = Stream(
@@ -112,6 +118,7 @@ class Worker:
             counters=self._counters,
             stage=stages["stream"],
             deliver=self._publisher.offer,
+            cover=self._tracks.cover,
             threads=settings.threads,
         )
         self._exit_code = 0
@@ -198,6 +205,9 @@ class Worker:
             events_dropped=self._outbox.dropped,
             events_pending=len(self._outbox),
             outbox_problem=self._outbox.problem,
+            embedder=self._tracks.embedder,
+            gallery_version=self._tracks.gallery_version,
+            present=self._tracks.present,
             cpu_seconds=time.process_time(),
             resident_bytes=_resident_bytes(),
             uptime_seconds=time.monotonic() - self._started,
@@ -233,6 +243,10 @@ class Worker:
 
     def _report(self, kind: str, severity: str, message: str, data: dict[str, object]) -> None:
         self._outbox.add(kind, severity, message, data)
+        self._publisher.wake_events()
+
+    def _put_event(self, event_id: str, **fields: Unpack[EventFields]) -> None:
+        self._outbox.put(event_id, **fields)
         self._publisher.wake_events()
 
     def _detection_started(self, kind: str) -> None:
