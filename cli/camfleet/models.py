@@ -40,8 +40,11 @@ class Model:
         return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
 
 
-YUNET = Model(
-    file="yunet_n_dynamic.onnx",
+YUNET, MOBILEFACENET, YOLOX = "yunet_n_dynamic.onnx", "mobilefacenet.onnx", "yolox_nano.onnx"
+"""Names of the files."""
+
+_YUNET = Model(
+    file=YUNET,
     job="face detection",
     repository="ShiqiYu/libfacedetection.train",
     path="onnx/yunet_n_dynamic.onnx",
@@ -49,8 +52,8 @@ YUNET = Model(
     sha256="104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
     license="Apache-2.0",
 )
-MOBILEFACENET = Model(
-    file="mobilefacenet.onnx",
+_MOBILEFACENET = Model(
+    file=MOBILEFACENET,
     job="face embedding",
     repository="foamliu/MobileFaceNet",
     path="weights/MobileFaceNet.onnx",
@@ -62,8 +65,8 @@ MOBILEFACENET = Model(
         "has withdrawn that set. Whether you may use what was learnt from it is for you to decide."
     ),
 )
-YOLOX = Model(
-    file="yolox_nano.onnx",
+_YOLOX = Model(
+    file=YOLOX,
     job="object detection",
     repository="Kazuhito00/YOLOX-ONNX-TFLite-Sample",
     path="model/yolox_nano.onnx",
@@ -71,7 +74,7 @@ YOLOX = Model(
     sha256="695e750a5d5754bb5a8d5325643b59282191a7e7a564e435a415fd3c578eab14",
     license="Apache-2.0",
 )
-CATALOG = (YUNET, MOBILEFACENET, YOLOX)
+CATALOG = (_YUNET, _MOBILEFACENET, _YOLOX)
 
 
 class ModelError(RuntimeError):
