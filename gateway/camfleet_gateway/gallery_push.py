@@ -35,7 +35,7 @@ class GallerySource(Protocol):
     """Where the messages come from."""
 
     def version(self, embedder: str) -> int:
-        """The current version for workers of this model."""
+        """The current version for workers of this model; 0 if it is not known now."""
 
     async def messages(self, embedder: str, version: int) -> Sequence[bytes]:
         """What brings a worker from `version` to the current one, of `camfleet_protocol.gallery`.
@@ -145,7 +145,9 @@ class GalleryPush:
         source = self._source
         if source is None:
             return 0
-        return sum(receiver.version != source.version(receiver.embedder) for receiver in self.receivers)
+        return sum(
+            source.version(receiver.embedder) not in (0, receiver.version) for receiver in self.receivers
+        )
 
     def heard(self, receiver: GalleryReceiver, stats: Stats) -> None:
         """A worker has told its statistics."""
@@ -174,7 +176,8 @@ class GalleryPush:
     def _look(self, receiver: GalleryReceiver) -> None:
         if self._source is None or receiver.queued or receiver.refused:
             return
-        if receiver.has != self._source.version(receiver.embedder):
+        current = self._source.version(receiver.embedder)
+        if current not in (0, receiver.has):
             receiver.queued = True
             self._due.put_nowait(receiver)
 

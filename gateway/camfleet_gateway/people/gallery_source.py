@@ -38,8 +38,11 @@ class GallerySource:
         self._failing = False
 
     def version(self, embedder: str) -> int:
-        """The current version for workers of this model; never 0, which means none at all."""
-        return max(self._known.version, 1)
+        """The current version for workers of this model; 0 while it is not known who is enrolled.
+
+        Nobody enrolled is version 1: workers keep whom they have until the database was read.
+        """
+        return max(self._known.version, 1) if self._known.loaded else 0
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` whenever the version has changed."""

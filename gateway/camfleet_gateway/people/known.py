@@ -83,6 +83,11 @@ class KnownPeople:
         """Version that removed each of those who were removed."""
 
     @property
+    def loaded(self) -> bool:
+        """Whether the database was read at all."""
+        return self._loaded
+
+    @property
     def unreadable(self) -> int:
         """Faces that the key does not open."""
         return len(self._unreadable)
