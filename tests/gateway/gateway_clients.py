@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from camfleet_protocol.detections import Detection, FrameMeta, encode_meta
+from camfleet_protocol.gallery import GalleryUpdate, decode_part
 from camfleet_protocol.messages import (
     Accepted,
     Ack,
@@ -97,6 +98,9 @@ class FakeWorker:
         self.socket = socket
         self.camera = camera
         self.received: list[Any] = []
+        self.parts: list[GalleryUpdate] = []
+        self.has: dict[str, Any] = {}
+        """What its statistics say besides, such as `embedder` and `gallery_version`."""
         self.window = AckWindow(2)
         self.captured = 0
         self.published = 0
@@ -148,7 +152,11 @@ class FakeWorker:
     async def _read(self) -> None:
         try:
             async for text in self.socket:
-                message = parse_gateway_to_worker(str(text))
+                if isinstance(text, bytes):
+                    self.parts.append(decode_part(parse_frame(text)))
+                    self.changed.set()
+                    continue
+                message = parse_gateway_to_worker(text)
                 self.received.append(message)
                 if isinstance(message, FrameAck):
                     self.window.acked(message.seq, time.monotonic())
@@ -178,7 +186,7 @@ class FakeWorker:
             "detections": {"face": 2},
             "uptime_seconds": 1.0,
         }
-        return Stats(**(values | changes))
+        return Stats(**(values | self.has | changes))
 
     def of(self, kind: type[T]) -> list[T]:
         """Messages of one kind, as they came."""
