@@ -13,6 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from camfleet_gateway.alerts.routes import add_alerts
 from camfleet_gateway.api_docs import render_docs
 from camfleet_gateway.auth import Role, bearer_token, subprotocol_token
 from camfleet_gateway.event_routes import add_events
@@ -26,6 +27,7 @@ from camfleet_gateway.picture_routes import add_pictures
 from camfleet_gateway.rest import add_rest
 from camfleet_gateway.sockets import add_sockets
 from camfleet_gateway.transport import LINK_EXTENSION
+from camfleet_gateway.webhooks.routes import add_webhooks
 from camfleet_protocol import __version__
 from camfleet_protocol.wire import SUBPROTOCOL
 
@@ -68,6 +70,8 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
     add_pictures(app, gateway)
     add_events(app, gateway)
     add_people(app, gateway)
+    add_alerts(app, gateway)
+    add_webhooks(app, gateway)
     add_sockets(app, gateway)
     metrics = MetricsPage(gateway)
     may_watch = gateway.identity.require(Role.VIEWER)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 
+from camfleet_gateway.alerts.engine import AlertEngine
 from camfleet_gateway.auth import Authenticator, Tickets
 from camfleet_gateway.backend import backend_for
 from camfleet_gateway.clock import Clock, RunningTime
@@ -21,6 +22,8 @@ from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.tasks import start_task
+from camfleet_gateway.webhooks.config import Webhooks
+from camfleet_gateway.webhooks.sender import WebhookSender
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Gateway:
 
         Raises:
             TokensFileError: The tokens file cannot be used.
+            WebhooksFileError: The webhooks file cannot be used.
         """
         self.settings = settings
         self.clock = clock or Clock(monotonic=RunningTime())
@@ -53,6 +57,8 @@ class Gateway:
             max_viewers_per_camera=settings.max_viewers_per_camera,
             refused=self.refused,
         )
+        self.alerts = AlertEngine(self.store, self.hub.channels, clock=self.clock)
+        self.webhooks = WebhookSender(self.store, Webhooks(settings.webhooks_file), clock=self.clock)
         self.people = People(
             self.store, wall=self.clock.wall, model_dir=settings.model_dir, embedder=settings.embedder
         )
@@ -105,6 +111,8 @@ class Gateway:
             start_task(self.lag.run(), name="lag-meter", failed=self.failed.set),
             start_task(Garbage().run(), name="garbage", failed=self.failed.set),
             start_task(self.gallery_push.run(), name="gallery-push", failed=self.failed.set),
+            start_task(self.alerts.run(), name="alerts", failed=self.failed.set),
+            start_task(self.webhooks.run(), name="webhooks", failed=self.failed.set),
         ]
 
     async def stop(self) -> None:

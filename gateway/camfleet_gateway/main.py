@@ -20,6 +20,7 @@ from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.servers import ListenError, Server, listen, port_of, quiet_library_logs, server_for
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_gateway.store.errors import StoreError
+from camfleet_gateway.webhooks.config import WebhooksFileError
 from camfleet_protocol.local import write_atomic
 from camfleet_protocol.logs import configure_logging
 from camfleet_protocol.messages import MAX_VIEWER_CONTROL_BYTES
@@ -46,7 +47,7 @@ def run(settings: GatewaySettings) -> int:
         sockets.append(listen(settings.host, settings.port))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(settings, sockets[0], sockets[1]))
-    except (ListenError, TokensFileError, StoreError) as error:
+    except (ListenError, TokensFileError, WebhooksFileError, StoreError) as error:
         logger.error("%s", error)
         return 2
     finally:

@@ -80,6 +80,28 @@ OWN = (
         "Worst lateness of the event loop in the last seconds; above 0.1 the gateway is overloaded.",
         lambda g: (((), g.lag.seconds),),
     ),
+    Own(
+        "alerts_total",
+        "counter",
+        "Alerts raised, by what the rule is about.",
+        lambda g: (((when,), count) for when, count in sorted(g.alerts.raised.items())),
+        ("when",),
+    ),
+    Own(
+        "webhook_deliveries_total",
+        "counter",
+        "Calls of webhooks by result: delivered; failed, to be tried again or given up; dead, given up; "
+        "dropped, as too many messages waited.",
+        lambda g: ((key, count) for key, count in sorted(g.webhooks.totals().items())),
+        ("webhook", "result"),
+    ),
+    Own(
+        "webhook_messages",
+        "gauge",
+        "Messages to webhooks that wait, and that were given up, as of the last seconds.",
+        lambda g: ((key, count) for key, count in sorted(g.webhooks.messages().items())),
+        ("webhook", "state"),
+    ),
 )
 
 

@@ -71,7 +71,9 @@ def test_a_real_gateway_declares_what_the_page_says(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     state.create()
     put_camera(state, test_pattern("door"))
-    gateway = GatewayProcess(state)
+    webhooks = tmp_path / "webhooks.yaml"
+    webhooks.write_text("webhooks: [{name: hook, url: 'http://127.0.0.1:9/'}]")
+    gateway = GatewayProcess(state, webhooks_file=str(webhooks))
     try:
         text = httpx.get(f"{gateway.internal_url}/metrics", timeout=15).text
     finally:
