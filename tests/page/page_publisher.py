@@ -46,7 +46,8 @@ class SimulatedWorker:
     """Operations that the gateway has sent."""
     published: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
-    """Events to tell, fields of `EventRecord`; each is sent once."""
+    """Events to tell, fields of `EventRecord`; each is sent once. What `WorkerEvent` has beside its event, such
+    as a crop, stands below `with`."""
 
     def lose_source(self, message: str) -> None:
         """The source vanishes; the worker stays."""
@@ -191,8 +192,9 @@ class Publishers:
                                 )
                             )
                 while worker.events:
-                    event = m.EventRecord.model_validate(worker.events.pop(0))
-                    await socket.send(m.WorkerEvent(event=event).encode())
+                    told = worker.events.pop(0)
+                    event = m.EventRecord.model_validate(told)
+                    await socket.send(m.WorkerEvent(event=event, **told.get("with", {})).encode())
                 if now >= next_stats:
                     next_stats = now + 0.5
                     stats = m.Stats(

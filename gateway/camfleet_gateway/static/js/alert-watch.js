@@ -35,7 +35,12 @@ export class AlertWatch extends EventTarget {
 
   /** An event came over the page's connection. */
   happened(event) {
-    if (event.type !== "alert" || this.#known.has(event.id)) return;
+    if (event.type !== "alert") return;
+    if (event.data?.acknowledged || this.#known.has(event.id)) {
+      this.changed(); // somebody saw to it
+      this.dispatchEvent(new CustomEvent("alert", { detail: event }));
+      return;
+    }
     this.#known.add(event.id);
     if (this.#known.size > COUNT_TO) this.#known.delete(this.#known.values().next().value);
     this.changed();

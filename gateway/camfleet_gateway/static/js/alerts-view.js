@@ -7,7 +7,7 @@ import { button, h, setText, toast } from "./dom.js";
 import { capital, ruleWords } from "./event-words.js";
 import { apiFilters, cameraFilter, emptyState, FilterBar, severityFilter, timeFilter } from "./filters.js";
 import { Paged } from "./paged.js";
-import { address, cameraAddress } from "./routes.js";
+import { address, cameraAddress, personAddress } from "./routes.js";
 import { Thumbs } from "./thumbs.js";
 import { shortName, when } from "./words.js";
 
@@ -60,7 +60,7 @@ export class AlertsView {
       this.#none,
       this.#paged.element,
     );
-    watch.addEventListener("alert", () => this.#newest(), { signal: this.#listening.signal });
+    watch.addEventListener("alert", ({ detail }) => this.#happened(detail), { signal: this.#listening.signal });
     this.#reload();
   }
 
@@ -107,6 +107,15 @@ export class AlertsView {
     this.#paged.reset();
   }
 
+  #happened({ id, data }) {
+    const card = this.#days.get(id);
+    if (!card || !data?.acknowledged) this.#newest();
+    else if (!card.alert.acknowledged) {
+      card.show({ ...card.alert, acknowledged: data.acknowledged, acknowledged_by: data.acknowledged_by ?? "" });
+      if (this.#shown === "open") this.#leave(card);
+    }
+  }
+
   /** A new one came: the first part tells it with all that the alerts’ list knows. */
   async #newest() {
     const { acknowledged } = SHOW[this.#shown];
@@ -139,12 +148,14 @@ export class AlertsView {
   }
 
   async #acknowledge(card) {
+    const focused = card.element.contains(document.activeElement); // a button that is switched off loses it
     card.busy(true);
     try {
       const answer = await acknowledgeAlert(card.alert.id);
-      card.show({ ...card.alert, acknowledged: Date.now() / 1000, ...answer });
+      card.show(answer);
       this.#watch.changed();
       if (this.#shown === "open") this.#leave(card);
+      if (focused) this.#focusNext();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       toast(error.message, "error");
@@ -152,14 +163,16 @@ export class AlertsView {
     }
   }
 
-  /** It goes from the open ones; the focus goes on to the next. */
+  /** It goes from the open ones. */
   #leave(card) {
-    const { ids } = this.#days;
-    const next = ids[ids.indexOf(card.alert.id) + 1] ?? ids.at(-2);
     this.#thumbs.forget(card.element);
     this.#days.remove(card.alert.id);
-    (this.#days.get(next)?.element.querySelector("button") ?? document.getElementById("main")).focus({ preventScroll: true });
     this.#showNone();
+  }
+
+  #focusNext() {
+    const next = this.#days.element.querySelector("button") ?? document.getElementById("main");
+    next.focus({ preventScroll: true });
   }
 
   #showNone() {
@@ -209,8 +222,8 @@ class AlertCard {
   constructor(alert, thumbs, store, acknowledge) {
     this.#store = store;
     this.#acknowledge = acknowledge;
-    const picture = alert.crop_url ?? (alert.event_id ? `/api/events/${encodeURIComponent(alert.event_id)}/crop.jpg` : null);
-    const title = alert.message ? capital(alert.message.replace(/\.$/, "")) : ruleWords(alert.when);
+    const title = alert.message ? capital(alert.message.replace(/\.$/, "")) : ruleWords(alert.data?.when);
+    const person = alert.data?.person;
     const details = address("events", { event: alert.event_id ?? alert.id });
     this.element = h(
       "li",
@@ -218,7 +231,7 @@ class AlertCard {
       h(
         "article",
         { class: "card alert-card", data: { id: alert.id, severity: alert.severity } },
-        h("a", { class: "thumb-link", href: details, tabindex: "-1", "aria-hidden": "true" }, thumbs.make(picture, { symbol: "bell" })),
+        h("a", { class: "thumb-link", href: details, tabindex: "-1", "aria-hidden": "true" }, thumbs.make(alert.crop_url ?? null, { symbol: "bell" })),
         h(
           "div",
           { class: "card-body" },
@@ -233,6 +246,7 @@ class AlertCard {
             { class: "card-text" },
             h("a", { href: cameraAddress(alert.camera), class: "event-camera" }, shortName(alert.camera)),
             ` · ${alert.rule}`,
+            person?.id ? h("span", {}, " · ", h("a", { class: "event-camera", href: personAddress(person.id) }, person.name || "a known person")) : null,
           ),
           this.#said,
           h(

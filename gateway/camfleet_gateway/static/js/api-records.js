@@ -13,8 +13,9 @@ const face = (id, faceId) => `${person(id)}/faces/${encodeURIComponent(faceId)}`
 export const listEvents = (filters, options) => call("GET", `/api/events${query(filters)}`, undefined, options);
 export const getEvent = (id, options) => call("GET", event(id), undefined, options);
 export const deleteEvent = (id) => call("DELETE", event(id));
-/** `{person_id}`, `{name, group}` or `{not_person_id}`. */
-export const tellPerson = (id, said) => call("POST", `${event(id)}/person`, said, { timeout: PICTURE_MS });
+/** `{person_id}`, `{name, group}` or `{not_person_id}`; with `force` although the face is much like somebody else’s. */
+export const tellPerson = (id, said, { force = false } = {}) =>
+  call("POST", `${event(id)}/person${query({ force: force ? 1 : "" })}`, said, { timeout: PICTURE_MS });
 
 export const listPeople = (filters, options) => call("GET", `/api/people${query(filters)}`, undefined, options);
 export const getPerson = (id, options) => call("GET", person(id), undefined, options);
@@ -23,10 +24,12 @@ export const changePerson = (id, changes) => call("PATCH", person(id), changes);
 export const erasePerson = (id) => call("DELETE", person(id), undefined, { timeout: PICTURE_MS });
 export const listFaces = (id, options) => call("GET", `${person(id)}/faces`, undefined, options);
 export const addFace = (id, picture, { force = false, signal } = {}) =>
-  send(`${person(id)}/faces${force ? "?force=1" : ""}`, picture, { timeout: PICTURE_MS, signal });
+  send(`${person(id)}/faces${query({ force: force ? 1 : "" })}`, picture, { timeout: PICTURE_MS, signal });
 export const deleteFace = (id, faceId) => call("DELETE", face(id, faceId));
 export const faceUrl = (id, faceId) => `${face(id, faceId)}.jpg`;
 export const importPeople = (archive, type) => send("/api/people/import", archive, { type, timeout: ARCHIVE_MS });
+/** How far an import is, or how the last one ended. */
+export const importReport = () => call("GET", "/api/people/import");
 
 export const listAlerts = (filters, options) => call("GET", `/api/alerts${query(filters)}`, undefined, options);
 export const acknowledgeAlert = (id) => call("POST", `/api/alerts/${encodeURIComponent(id)}/acknowledge`);

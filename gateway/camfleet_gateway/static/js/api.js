@@ -97,6 +97,16 @@ export async function fetchBlob(path, options = {}) {
   }
 }
 
+/** Get a part of an archive, and the cursor of the next part, if there is one. @throws {ApiError} */
+export async function fetchPart(path, options = {}) {
+  const answer = await request("GET", path, options);
+  try {
+    return { blob: await answer.blob(), next: answer.headers.get("X-Next-Cursor") };
+  } catch {
+    throw new ApiError(0);
+  }
+}
+
 /** `?a=1&b=2` of what is set, or nothing. */
 export function query(values) {
   const set = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");

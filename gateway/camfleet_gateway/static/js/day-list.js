@@ -16,6 +16,10 @@ export class DayList {
     return [...this.element.querySelectorAll("[data-id]")].map((link) => link.dataset.id);
   }
 
+  get cards() {
+    return this.#cards.values();
+  }
+
   get(id) {
     return this.#cards.get(id);
   }
@@ -44,11 +48,6 @@ export class DayList {
     card.element.remove();
     if (!section.querySelector("li")) section.remove();
     return card;
-  }
-
-  /** Drop the oldest cards beyond so many; gives them back. */
-  trim(most) {
-    return this.ids.slice(most).map((id) => this.remove(id));
   }
 
   #listOf(time) {

@@ -1,10 +1,10 @@
 /** One event as a card: its best picture, who or what, where and when. */
 
 import { h, setText } from "./dom.js";
-import { eventSymbol, eventText, eventTitle, isInView, personOf, standing } from "./event-words.js";
+import { eventSymbol, eventText, eventTitle, isInView, personOf, pictureOf, standing } from "./event-words.js";
 import { shortName, when } from "./words.js";
 
-/** Milliseconds of the day without the date, which stands above the cards. */
+/** The time alone: the date stands above the cards. */
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export class EventCard {
@@ -49,7 +49,7 @@ export class EventCard {
     this.link.dataset.revision = event.revision ?? 0;
     this.link.dataset.severity = event.severity ?? "info";
     this.link.dataset.standing = standing(event);
-    this.#thumbs.change(this.#picture, event.crop_url ?? event.scene_url ?? null, event.revision ?? 0);
+    this.#thumbs.change(this.#picture, pictureOf(event), event.revision ?? 0);
     setText(this.#title, eventTitle(event));
     const date = new Date(event.time * 1000);
     this.#time.dateTime = date.toISOString();

@@ -6,6 +6,7 @@ import { confirmThen, showDialog } from "./dialog.js";
 import { button, h, setText, toast } from "./dom.js";
 import { tagsOf } from "./event-card.js";
 import { eventSymbol, eventText, eventTitle, isAppearance, isFace, percent, personOf, ruleWords, stay } from "./event-words.js";
+import { MAY_FORCE, refusal } from "./people-words.js";
 import { pickPerson } from "./person-picker.js";
 import { address, cameraAddress, personAddress } from "./routes.js";
 import { Thumbs } from "./thumbs.js";
@@ -167,24 +168,30 @@ export class EventDialog {
     return this.#tell({ not_person_id: person.id }, `Noted: this is not ${person.name || "that person"}`);
   }
 
-  async #tell(said, done) {
-    let answer;
+  async #tell(said, done, force = false) {
     try {
-      answer = await tellPerson(this.#id, said);
+      this.#told(await tellPerson(this.#id, said, { force }), done);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      toast(error.message, "error");
-      return;
+      if (force || !MAY_FORCE.has(error.code)) {
+        toast(refusal(error).text, "error");
+        return;
+      }
+      confirmThen({
+        title: refusal(error).title,
+        name: "all-the-same",
+        text: [refusal(error).text],
+        verb: "It is all the same",
+        act: async () => this.#told(await tellPerson(this.#id, said, { force: true }), done),
+      });
     }
-    toast(done);
-    try {
-      const event = answer?.event ?? (answer?.camera ? answer : await getEvent(this.#id));
-      this.#event = null; // the answer stands, whatever its revision
-      if (this.dialog.open) this.show(event);
-      this.#actions.changed(event);
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error; // it was said; the list tells later
-    }
+  }
+
+  #told({ event, not_enrolled: reason }, done) {
+    toast(reason === "TooManyFaces" ? `${done}. The face was not added: this person has as many as are kept.` : done);
+    this.#event = null; // the answer stands, whatever its revision
+    if (this.dialog.open) this.show(event);
+    this.#actions.changed(event);
   }
 
   #delete() {
@@ -237,8 +244,9 @@ function rows(event) {
     add("Pictures", data.pictures ? String(data.pictures) : "");
     add("Face", data.quality ? `quality ${percent(data.quality)}` : "");
     if (person && Number.isFinite(person.similarity)) {
+      const byHand = person.similarity >= 0.9999; // as the gateway has it where people said who it is
       const next = person.runner_up > -1 ? `; next person ${person.runner_up.toFixed(2)}` : "";
-      add("Alike", `${person.similarity.toFixed(2)}${next}`);
+      add("Alike", byHand ? "as people said" : `${person.similarity.toFixed(2)}${next}`);
     }
     add("Detector", data.detector ?? "");
     add("Face model", data.embedder ?? "");

@@ -103,6 +103,13 @@ export function standing(event) {
   return isAppearance(event) && identity !== "none" ? identity : "";
 }
 
+/** Path of the picture that stands for it; an alert has that of what raised it. */
+export function pictureOf(event) {
+  if (event.crop_url ?? event.scene_url) return event.crop_url ?? event.scene_url;
+  const cause = event.type === "alert" ? event.data?.event_id : null;
+  return cause ? `/api/events/${encodeURIComponent(cause)}/crop.jpg` : null;
+}
+
 /** A symbol where there is no picture. */
 export function eventSymbol(event) {
   if (isFace(event)) return "person";

@@ -3,7 +3,7 @@
 import { listEvents } from "./api-records.js";
 import { query } from "./api.js";
 import { DayList } from "./day-list.js";
-import { h, icon, setText } from "./dom.js";
+import { h, icon } from "./dom.js";
 import { EventCard } from "./event-card.js";
 import { EventDialog } from "./event-dialog.js";
 import { EventFeed } from "./feed.js";
@@ -16,7 +16,9 @@ import { Thumbs } from "./thumbs.js";
 
 const PART = 50;
 const MOST_WAITING = 200;
+const MOST_SHOWN = 3000;
 const SCROLLED_PX = 80;
+const IN_VIEW_EVERY_MS = 15_000;
 
 export class EventsView {
   title = "Events";
@@ -31,6 +33,7 @@ export class EventsView {
   #dialog = null;
   #cameFromList = false;
   #listening = new AbortController();
+  #timer = 0;
   #more = h("button", { type: "button", class: "button primary new-events", hidden: true, onclick: () => this.#showWaiting() });
   #none = h("div", { class: "empty", hidden: true });
   #note;
@@ -47,6 +50,7 @@ export class EventsView {
         return { items: events, next: next ?? null };
       },
       take: (events, first) => this.#take(events, first),
+      most: MOST_SHOWN,
     });
     this.#note = keptNote(store, this.#listening.signal);
     this.element = h(
@@ -60,6 +64,7 @@ export class EventsView {
       this.#paged.element,
     );
     addEventListener("scroll", () => scrollY < SCROLLED_PX && this.#showWaiting(), { passive: true, signal: this.#listening.signal });
+    this.#timer = setInterval(() => this.#refresh(), IN_VIEW_EVERY_MS);
     this.#start();
     this.#openEvent(route.filters.get("event"));
   }
@@ -84,6 +89,7 @@ export class EventsView {
 
   dispose() {
     this.#listening.abort();
+    clearInterval(this.#timer);
     this.#feed?.close();
     this.#paged.dispose();
     this.#bar.dispose();
@@ -160,7 +166,13 @@ export class EventsView {
     this.#waiting.clear();
     for (const event of events) this.#put(event);
     this.#showMore();
+    if (this.#days.size > MOST_SHOWN) this.#paged.reset(); // a page that is open for days
     if (up && scrollY >= SCROLLED_PX) scrollTo({ top: 0, behavior: "smooth" });
+  }
+
+  /** What was in view may no longer be, without anybody saying so. */
+  #refresh() {
+    for (const card of this.#days.cards) if (card.link.querySelector(".badge")) card.show(card.event);
   }
 
   #showMore() {

@@ -16,10 +16,8 @@ const WHAT = [
   ["Objects", { kind: "object" }],
   ["Cars", { label: "car" }],
   ["Alerts", { type: "alert" }],
-  ["Camera offline", { type: "camera.offline" }],
-  ["Camera online", { type: "camera.online" }],
-  ["No picture", { type: "camera.stale" }],
-  ["Source lost", { type: "source.lost" }],
+  ["Cameras that come and go", { type: "camera.offline,camera.online,camera.stale,camera.recovered" }],
+  ["Sources", { type: "source.lost,source.connected,source.frozen,source.unfrozen,source.auth_failed,source.ended" }],
 ];
 
 const TIMES = ["last", "since", "until"];

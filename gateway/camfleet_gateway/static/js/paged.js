@@ -4,6 +4,7 @@ import { ApiError } from "./api.js";
 import { h, setText } from "./dom.js";
 
 const NEAR = "600px 0px";
+const MOST = 3000;
 
 export class Paged {
   #load;
@@ -23,7 +24,7 @@ export class Paged {
    *   take: (items: object[], first: boolean) => void, most?: number}} parts `take` gets each part, `first` after a reset;
    *   after `most` items one has to narrow the search
    */
-  constructor({ load, take, most = 3000 }) {
+  constructor({ load, take, most = MOST }) {
     this.#load = load;
     this.#take = take;
     this.#most = most;

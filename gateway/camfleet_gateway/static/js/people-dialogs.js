@@ -1,7 +1,7 @@
 /** Dialogs about people: add somebody, import, export, erase. */
 
-import { ApiError, fetchBlob } from "./api.js";
-import { addPerson, ARCHIVE_MS, erasePerson, importPeople } from "./api-records.js";
+import { ApiError, fetchPart, query } from "./api.js";
+import { addPerson, ARCHIVE_MS, erasePerson, importPeople, importReport } from "./api-records.js";
 import { confirmThen, showDialog } from "./dialog.js";
 import { h, setText, toast } from "./dom.js";
 import { DropZone } from "./drop-zone.js";
@@ -45,6 +45,7 @@ export function showAddPerson(whenAdded) {
 // ── Import ──────────────────────────────────────────────────────────────────────────────────────────
 
 const ROWS_SHOWN = 200;
+const PROGRESS_MS = 2000;
 
 export function showImport(whenDone) {
   const report = h("div", { class: "import-report", role: "status" });
@@ -67,17 +68,46 @@ export function showImport(whenDone) {
     zone.busy(true);
     report.replaceChildren(h("p", {}, `Importing ${file.name}. Each picture is looked at; this can take minutes.`));
     const type = file.name.toLowerCase().endsWith(".csv") ? "text/csv" : "application/zip";
+    const progress = h("p", { class: "hint" });
+    report.append(progress);
+    const timer = setInterval(() => showProgress(progress), PROGRESS_MS);
     try {
-      report.replaceChildren(...reportOf(await importPeople(file, type)));
+      report.replaceChildren(...reportOf(await importOrWait(file, type)));
       whenDone();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       report.replaceChildren(h("p", { class: "form-error" }, [error.message, ...error.problems].join(". ")));
     } finally {
+      clearInterval(timer);
       zone.busy(false);
     }
   }
   return dialog;
+}
+
+/** Its report; where a proxy did not wait for the answer, it is asked for until the import has ended. */
+async function importOrWait(file, type) {
+  try {
+    return await importPeople(file, type);
+  } catch (error) {
+    if (!(error instanceof ApiError) || ![0, 502, 504].includes(error.status)) throw error;
+    let report = await importReport();
+    if (!report.running) throw error;
+    while (report.running) {
+      await new Promise((resolve) => setTimeout(resolve, PROGRESS_MS));
+      report = await importReport();
+    }
+    return report;
+  }
+}
+
+async function showProgress(element) {
+  try {
+    const { running, rows = [], faces_added: added = 0 } = await importReport();
+    if (running) setText(element, `${rows.length === 1 ? "1 person" : `${rows.length} people`} done, ${pictures(added)} enrolled.`);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error; // the answer tells
+  }
 }
 
 /** What became of an import, the rows with problems first. */
@@ -113,21 +143,30 @@ function reportOf(found) {
 
 // ── Export and erase ────────────────────────────────────────────────────────────────────────────────
 
-/** Fetch the archive, which needs the token, and give it to the browser as a download. */
+/** Fetch the archive, which needs the token, in as many parts as it has, and give them to the browser as downloads. */
 export async function startExport(asker) {
   asker.disabled = true;
   toast("The export is being made…");
   try {
-    const blob = await fetchBlob("/api/people/export", { timeout: ARCHIVE_MS });
-    const url = URL.createObjectURL(blob);
-    h("a", { href: url, download: `camfleet-people-${new Date().toISOString().slice(0, 10)}.zip` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has taken it over by then
+    const day = new Date().toISOString().slice(0, 10);
+    let [cursor, part] = [null, 1];
+    do {
+      const { blob, next } = await fetchPart(`/api/people/export${query({ cursor })}`, { timeout: ARCHIVE_MS });
+      save(blob, `camfleet-people-${day}${part > 1 || next ? `-${part}` : ""}.zip`);
+      [cursor, part] = [next, part + 1];
+    } while (cursor);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     toast(error.message, "error");
   } finally {
     asker.disabled = false;
   }
+}
+
+function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has taken it over by then
 }
 
 export function confirmErase(person, whenErased) {

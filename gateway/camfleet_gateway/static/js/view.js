@@ -5,6 +5,7 @@ import { Controls } from "./controls.js";
 import { button, h, setText, toast } from "./dom.js";
 import { EventList } from "./events.js";
 import { Picture } from "./picture.js";
+import { recognitionWords, retentionWords } from "./privacy.js";
 import { address } from "./routes.js";
 import { pictureAge } from "./tile.js";
 import { Veil } from "./veil.js";
@@ -206,6 +207,8 @@ export class CameraView {
       Sent: live && info.stream_fps ? `${rate(info.stream_fps)} per second` : "–",
       Examined: live && info.ai_enabled ? `${rate(info.inference_fps)} per second` : "–",
       "Picture age": live ? age(pictureAge(this.#store, this.#picture, info.camera)) : "–",
+      Recognition: recognitionWords(info),
+      "Events kept": retentionWords(info),
       Viewers: String(info.viewers),
       Dropped: this.#rest ? `${this.#rest.dropped_frames} pictures` : "–",
       "Worker up": uptime,
