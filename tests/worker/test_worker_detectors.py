@@ -328,17 +328,17 @@ def test_what_a_provider_is_told(tmp_path: Path) -> None:
         (
             TENSORRT,
             {
-                "trt_fp16_enable": "1",
+                "trt_fp16_enable": "True",
                 "trt_max_workspace_size": str(512 * 2**20),
-                "trt_engine_cache_enable": "1",
+                "trt_engine_cache_enable": "True",
                 "trt_engine_cache_path": str(tmp_path),
-                "trt_timing_cache_enable": "1",
+                "trt_timing_cache_enable": "True",
                 "trt_timing_cache_path": str(tmp_path),
             },
         ),
         (CUDA, capped),
     ]
-    assert told(TENSORRT, None) == [(TENSORRT, {"trt_fp16_enable": "1"}), (CUDA, shared)]
+    assert told(TENSORRT, None) == [(TENSORRT, {"trt_fp16_enable": "True"}), (CUDA, shared)]
 
 
 def test_engines_of_other_weights_and_versions_lie_apart(tmp_path: Path) -> None:

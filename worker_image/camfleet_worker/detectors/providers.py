@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,8 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 NAMES = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+_ON = "True"
+"""TensorRT's provider refuses 1."""
 _MIB = 1024 * 1024
 _HASH_DIGITS = 12
 _TENSORRT_PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-libs")
@@ -47,14 +50,14 @@ def provider_options(wanted: str, *, memory_mib: int | None, engines: Path | Non
         cuda["gpu_mem_limit"] = str(memory_mib * _MIB)
     if wanted == CUDA:
         return [(CUDA, cuda)]
-    tensorrt = {"trt_fp16_enable": "1"}
+    tensorrt = {"trt_fp16_enable": _ON}
     if memory_mib:
         tensorrt["trt_max_workspace_size"] = str(memory_mib * _MIB)
     if engines is not None:
         tensorrt |= {
-            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_enable": _ON,
             "trt_engine_cache_path": str(engines),
-            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_enable": _ON,
             "trt_timing_cache_path": str(engines),
         }
     # What TensorRT cannot take is run by CUDA, not by the CPU.
@@ -90,6 +93,17 @@ def runtime_version() -> str:
             continue
         break
     return re.sub(r"[^A-Za-z0-9.+-]", "_", f"ort{onnxruntime.__version__}{found}")
+
+
+@cache
+def load_gpu_libraries() -> None:
+    """Load CUDA's and cuDNN's libraries where they are Python packages, which the loader does not look at."""
+    import onnxruntime
+
+    load = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
+    if load is not None:
+        with redirect_stdout(sys.stderr):  # where it tells what it misses
+            load()
 
 
 @contextmanager

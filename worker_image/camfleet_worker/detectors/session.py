@@ -15,6 +15,7 @@ from camfleet_worker.detectors.providers import (
     TENSORRT,
     alone_in,
     engine_folder,
+    load_gpu_libraries,
     provider_options,
     runtime_version,
 )
@@ -49,6 +50,8 @@ def _session(path: Path, context: DetectorContext, wanted: str) -> Any:
 
     if wanted not in ort.get_available_providers():
         raise InferenceUnavailableError("ProviderMissing", f"this ONNX Runtime has no {wanted}")
+    if wanted != CPU:
+        load_gpu_libraries()
     with _engines(path, context, wanted) as engines:
         providers = provider_options(wanted, memory_mib=context.gpu_memory_mib, engines=engines)
         try:
