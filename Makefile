@@ -15,7 +15,7 @@ help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit("Camfleet needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (set PYTHON=…)" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Camfleet needs Python 3.11 or 3.12; this is " + sys.version.split()[0] + " (set PYTHON=python3.12, say)" if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
 	@echo "Installing Camfleet and its dependencies into $(VENV) (once)…"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \

@@ -11,7 +11,7 @@ import yaml
 
 from camfleet.demo_media import PhotoMissingError, make_faces_clip
 from camfleet.local import run_local
-from camfleet.models import CATALOG, ModelError, fetch
+from camfleet.models import CATALOG, MOBILEFACENET, YOLOX, YUNET, ModelError, fetch
 from camfleet.paths import cache_folder, model_folder
 from camfleet_operator.local.settings import LocalSettings
 from camfleet_protocol.camera import API_VERSION
@@ -50,8 +50,7 @@ def command(
     The cameras are ordinary YAML files in DIR/cameras: change them while it runs, or add your own.
     """
     folder = (folder or cache_folder() / "demo").resolve()
-    faces = _weights()
-    cameras = prepare(folder, face_detector=faces)
+    cameras = prepare(folder, weights=_weights())
     click.echo(f"Cameras: {cameras}")
     settings = LocalSettings(
         folder=cameras,
@@ -66,15 +65,20 @@ def command(
     click.get_current_context().exit(run_local(settings))
 
 
-def _weights() -> bool:
-    """Whether face detection can run; downloads its weights if need be."""
+def _weights() -> frozenset[str]:
+    """Names of the weights that are there; downloads them if need be."""
+    there: set[str] = set()
     for model in CATALOG:
         try:
             fetch(model, model_folder())
         except ModelError as error:
-            click.echo(f"No face detection, motion detection instead: {error}", err=True)
-            return False
-    return True
+            instead = ", motion detection instead" if model.file == YUNET else ""
+            click.echo(f"No {model.job}{instead}: {error}", err=True)
+            if not there:
+                break  # without the first there is no network, or no point
+        else:
+            there.add(model.file)
+    return frozenset(there)
 
 
 def _samples() -> Path | None:
@@ -82,58 +86,86 @@ def _samples() -> Path | None:
     return Path(named).resolve() if named and Path(named).is_dir() else None
 
 
-def prepare(folder: Path, *, face_detector: bool) -> Path:
+def prepare(folder: Path, *, weights: frozenset[str]) -> Path:
     """Write clips and Camera files that are not there yet; files the user changed stay.
 
     Args:
         folder: The demo's folder.
-        face_detector: Whether the weights for faces are there.
+        weights: Names of the weights that are there.
 
     Returns:
         The folder with the Camera files.
     """
     cameras = folder / "cameras"
     cameras.mkdir(parents=True, exist_ok=True)
-    detector = _FACES if face_detector else _MOTION
+    motion = {"inference": {"detectors": [_MOTION]}}
+    faces = {"inference": {"detectors": [_FACES]}} if YUNET in weights else motion
+    people = _recognised() if {YUNET, MOBILEFACENET} <= weights else faces
+    persons = _persons() if YOLOX in weights else motion
     _camera(
-        cameras, "loading-dock", "yard", {"testPattern": {"width": 1280, "height": 720, "fps": 15}}, _MOTION
+        cameras, "loading-dock", "yard", {"testPattern": {"width": 1280, "height": 720, "fps": 15}}, motion
     )
-    _camera(cameras, "car-park", "yard", {"testPattern": {"width": 640, "height": 480, "fps": 10}}, _MOTION)
+    _camera(cameras, "car-park", "yard", {"testPattern": {"width": 640, "height": 480, "fps": 10}}, motion)
     clip = cameras / "media" / "lobby.mp4"
     try:
         if not clip.exists():
             click.echo("Making a clip with faces…")
             make_faces_clip(clip)
-        _camera(cameras, "lobby", "front", {"file": {"path": "media/lobby.mp4"}}, detector)
+        _camera(cameras, "lobby", "front", {"file": {"path": "media/lobby.mp4"}}, people)
     except PhotoMissingError as error:
         click.echo(f"No camera with generated faces: {error}", err=True)
     if samples := _samples():
         for name, file, wanted in (
-            ("street", "people_walking_1080p.mp4", detector),
-            ("entrance", "one-by-one-person-detection.mp4", _MOTION),
+            ("street", "people_walking_1080p.mp4", faces),
+            ("entrance", "one-by-one-person-detection.mp4", persons),
         ):
             if (samples / file).is_file():
                 _camera(cameras, name, "front", {"file": {"path": str(samples / file)}}, wanted)
     return cameras
 
 
-def _camera(folder: Path, name: str, site: str, source: dict[str, Any], detector: str) -> None:
+def _recognised() -> dict[str, Any]:
+    """Faces compared with whoever is enrolled on the page."""
+    return {
+        "inference": {"detectors": [_FACES], "faceRecognition": {"enabled": True}},
+        "privacy": {"retentionDays": 1},
+    }
+
+
+def _persons() -> dict[str, Any]:
+    """Persons, and whether they stay at the door."""
+    door = [[0.3, 0.2], [0.7, 0.2], [0.7, 1.0], [0.3, 1.0]]
+    return {
+        "inference": {
+            "detectors": ["yolox"],
+            "confidence": 0.4,
+            "detectorOptions": [{"name": "yolox", "fps": 3.0, "classes": ["person"]}],
+            "zones": [{"name": "door", "points": door, "dwellSeconds": 2}],
+        },
+        "alerts": [{"name": "somebody-at-the-door", "when": "InZone", "zone": "door"}],
+    }
+
+
+def _camera(folder: Path, name: str, site: str, source: dict[str, Any], wanted: dict[str, Any]) -> None:
     path = folder / f"{name}.yaml"
     document = {
         "apiVersion": API_VERSION,
         "kind": "Camera",
         "metadata": {"name": name},
-        "spec": {"source": source, "site": site, "inference": {"detectors": [detector]}},
+        "spec": {"source": source, "site": site, **wanted},
     }
     if not path.exists() or _was_ours(path, document):
         path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
 def _was_ours(path: Path, document: dict[str, Any]) -> bool:
-    """Whether the file differs from what we would write only in the detector, which follows the weights."""
+    """Whether the file differs from what we would write only in what follows the weights."""
+    followers = ("inference", "privacy", "alerts")
     try:
         found = yaml.safe_load(path.read_bytes())
-        found["spec"]["inference"] = document["spec"]["inference"]
+        kept = {name: value for name, value in found["spec"].items() if name not in followers}
+        wanted = {name: value for name, value in document["spec"].items() if name in followers}
+        found["spec"] = {**kept, **wanted}
     except (yaml.YAMLError, OSError, TypeError, KeyError):
         return False
     return bool(found == document)
