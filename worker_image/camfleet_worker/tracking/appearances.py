@@ -1,8 +1,8 @@
 """One appearance per thing, from sightings that come and go. Pure; the clock is the time of capture.
 
 A thing is told of when it is sure to be there, and, for a face, when it is known whose it is or that this
-will take long; again when something important has changed; and a last time when it has gone. Whoever comes
-back within `RETURN_SECONDS`, the same person or something at the same place, has not gone.
+will take long; again when something important has changed; and a last time when it has gone. The same person
+within `RETURN_SECONDS`, or something at the same place within `LEFT_SECONDS`, has not gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from camfleet_protocol.vision import ZoneSpec
 from camfleet_worker.tracking.zones import ZoneWatch
 
 RETURN_SECONDS = 10.0
-"""Unseen for longer, it has gone."""
+"""A known person who was unseen for longer has gone."""
+LEFT_SECONDS = 5.0
+"""Anything else that was unseen for longer has gone, for another may be at its place."""
 AWAY_SECONDS = 2.0
 """Unseen for longer, it has left, though it may return."""
 PRESENT_SECONDS = 3.0
@@ -35,8 +37,6 @@ _TOKEN_SECONDS = 15.0
 """Besides the first and the last, at most four revisions at once and one every so many seconds."""
 _SAME_PLACE = 0.3
 """Overlap (intersection over union) of two boxes at the same place."""
-_NEAR = 0.5
-"""Of the larger height; as good as overlapping."""
 
 Box = tuple[float, float, float, float]
 Key = tuple[int, int]
@@ -112,6 +112,12 @@ class Thing:
     told_facts: tuple[object, ...] = ()
     tokens: float = _TOKENS
     filled_at: float = 0.0
+    patience: float = AWAY_SECONDS
+
+    @property
+    def within(self) -> float:
+        """Seconds within which it may return."""
+        return RETURN_SECONDS if self.identity is Identity.KNOWN else max(LEFT_SECONDS, self.patience)
 
     @property
     def facts(self) -> tuple[object, ...]:
@@ -196,7 +202,9 @@ class Appearances:
         """Things to be told of now; those that have gone are told of a last time, and forgotten."""
         due: list[Thing] = []
         for key, thing in list(self._things.items()):
-            if at - thing.seen > RETURN_SECONDS:
+            # Whoever is back already may not be recognised yet.
+            late = IDENTITY_SECONDS if thing.identity is Identity.KNOWN else 0.0
+            if at - thing.seen > thing.within + late:
                 due += self._end(key)
             elif not thing.told:
                 if _sure(thing, at):
@@ -268,7 +276,7 @@ class Appearances:
             if key != sighting.key
             and key not in keys
             and (thing.kind, thing.label) == (sighting.kind, sighting.label)
-            and at - thing.seen <= RETURN_SECONDS
+            and min(at, sighting.first) - thing.seen <= thing.within
         ]
         if sighting.person is not None:
             for thing in others:
@@ -297,7 +305,7 @@ class Appearances:
         return earlier
 
     def _see(self, thing: Thing, sighting: Sighting, at: float) -> None:
-        thing.seen, thing.box = at, sighting.box
+        thing.seen, thing.box, thing.patience = at, sighting.box, sighting.patience
         thing.pictures += 1
         thing.score = max(thing.score, sighting.score)
         thing.detector = sighting.detector or thing.detector
@@ -357,11 +365,7 @@ def _somebody_else(thing: Thing, sighting: Sighting) -> bool:
 def _same_place(one: Box, other: Box) -> bool:
     across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    if across > 0 and down > 0:
-        shared = across * down
-        if shared / (one[2] * one[3] + other[2] * other[3] - shared) >= _SAME_PLACE:
-            return True
-    height = max(one[3], other[3])
-    dx = one[0] + one[2] / 2 - other[0] - other[2] / 2
-    dy = one[1] + one[3] / 2 - other[1] - other[3] / 2
-    return dx * dx + dy * dy <= (_NEAR * height) ** 2
+    if across <= 0 or down <= 0:
+        return False
+    shared = across * down
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared) >= _SAME_PLACE
