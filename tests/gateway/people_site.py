@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from camfleet_gateway.auth import Principal, Role
 from camfleet_gateway.clock import Clock
+from camfleet_gateway.people.embeddings import to_bytes
 from camfleet_gateway.people.enrolment import NewFace
 from camfleet_gateway.people.face_process import Ready
 from camfleet_gateway.people.service import People
@@ -22,6 +23,8 @@ from camfleet_gateway.people.views import PersonIn
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.store.tables import Person
+from camfleet_gateway.store.view import EventView
+from camfleet_protocol.messages import EventRecord
 
 ADMIN = Principal("the-admin", Role.ADMIN)
 EMBEDDER = "numbers@0123456789ab"
@@ -56,7 +59,39 @@ class Site:
     def __init__(self, store: Store, people: People) -> None:
         self.store = store
         self.people = people
-        self.use(EMBEDDER)
+        self.deleted: list[str] = []
+        """Events whose vectors an index was told to forget."""
+        store.events.on_delete(self._forget)
+
+    async def _forget(self, ids: Sequence[str]) -> None:
+        self.deleted.extend(ids)
+
+    async def event(self, event_id: str, row: Row | None = None, **fields: Any) -> EventView:
+        """An appearance of a face, as a worker tells it; `person` is whom it takes it for."""
+        person: Person | None = fields.pop("person", None)
+        data = {"kind": "face", "label": "face", "track": 1, "identity": "unknown", "quality": 0.8}
+        if person is not None:
+            told = {"id": person.id, "name": person.name, "group": person.group, "similarity": 0.7}
+            data |= {"identity": "known", "person": told}
+        record = {
+            "id": event_id,
+            "time": 1_700_000_000.0,
+            "camera": "default.door",
+            "type": "appearance",
+            "message": f"{person.name} appeared" if person is not None else "somebody unknown appeared",
+            "data": data,
+            **fields,
+        }
+        await self.store.events.store(
+            EventRecord.model_validate(record),
+            crop=JPEG + event_id.encode() if row is not None else b"",
+            scene=JPEG if row is not None else b"",
+            embedding=to_bytes(row) if row is not None else b"",
+            embedder=EMBEDDER if row is not None else "",
+        )
+        view = await self.store.events.get(event_id)
+        assert view is not None
+        return view
 
     def use(self, embedder: str) -> None:
         """Another model is in use from now on."""
@@ -71,19 +106,25 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
-    """Open it."""
+async def site(
+    folder: Path, *, faces: bool = False, model_dir: Path | None = None, **settings: Any
+) -> AsyncIterator[Site]:
+    """Open it; with `faces` pictures are analysed, else `EMBEDDER` is the model that there would be."""
 
     def failed() -> None:
         raise AssertionError("a task has ended")
 
     clock = Clock()
     store = Store(GatewaySettings(data_dir=folder, **settings), clock)
-    people = People(store, wall=clock.wall, model_dir=None, embedder="numbers")
+    model = "mobilefacenet" if faces else EMBEDDER.partition("@")[0]
+    people = People(store, wall=clock.wall, model_dir=model_dir, embedder=model)
     await store.start(failed)
     try:
         await people.start(failed)
-        yield Site(store, people)
+        here = Site(store, people)
+        if not faces:
+            here.use(EMBEDDER)
+        yield here
     finally:
         await people.stop()
         await store.stop()

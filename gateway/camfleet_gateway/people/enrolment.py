@@ -112,6 +112,8 @@ class Enrolment:
             RefusedError: `Duplicate` or `LooksLikeSomebodyElse`.
         """
         await self._kit.gallery.refresh()
+        async with self._kit.database.reading() as session:
+            await refuse_same(session, person_id, face.digest, negative=face.negative)
         ready = await self._kit.faces.embedder()
         if face.embedder != ready.embedder:
             return  # vectors of different models say nothing about each other
@@ -149,11 +151,7 @@ class Enrolment:
         person = await session.get(Person, row.person_id, with_for_update=True)
         if person is None:
             raise unknown_person()
-        same = select(Face.id).where(
-            Face.person_id == row.person_id, Face.digest == row.digest, Face.negative == row.negative
-        )
-        if row.digest and (await session.scalars(same)).first() is not None:
-            raise RefusedError("Duplicate", words.SAME_PICTURE, status=409)
+        await refuse_same(session, row.person_id, row.digest, negative=row.negative)
         count = await session.scalar(
             select(func.count()).where(Face.person_id == row.person_id, Face.negative == row.negative)
         )
@@ -199,6 +197,24 @@ class Enrolment:
         """Remove the pictures of faces."""
         for row in rows:
             await asyncio.to_thread(self._kit.snapshots.remove_face, row.person_id, row.id)
+
+
+async def refuse_same(session: AsyncSession, person_id: str, digest: str, *, negative: bool) -> None:
+    """Refuse a picture that is there already.
+
+    Raises:
+        RefusedError: It is.
+    """
+    if digest and await has_picture(session, person_id, digest, negative=negative):
+        raise RefusedError("Duplicate", words.SAME_PICTURE, status=409)
+
+
+async def has_picture(session: AsyncSession, person_id: str, digest: str, *, negative: bool = False) -> bool:
+    """Whether a person has this very picture."""
+    same = select(Face.id).where(
+        Face.person_id == person_id, Face.digest == digest, Face.negative.is_(negative)
+    )
+    return (await session.scalars(same.limit(1))).first() is not None
 
 
 async def touch(session: AsyncSession, person: Person, now: float) -> None:

@@ -66,7 +66,7 @@ class Erasure:
             await session.execute(delete(Person).where(Person.id == person_id))
             now = kit.wall()
             session.add(RemovedPerson(id=person_id, version=await bump(session, now), removed=now))
-            erased = await self._from_events(session, person_id)
+            erased = await self._from_events(session, person_id, person.name)
             others = await self._negatives(session, erased.ids)
             for hook in self._hooks:
                 await hook(session, person_id)
@@ -85,7 +85,7 @@ class Erasure:
         self._again_soon(person_id)
         return counts
 
-    async def _from_events(self, session: AsyncSession, person_id: str) -> Erased:
+    async def _from_events(self, session: AsyncSession, person_id: str, name: str = "") -> Erased:
         erased = await self._kit.events.erase_person(session, person_id)
         mentions = select(Event).where(cast(Event.data, String).contains(person_id, autoescape=True))
         for event in (await session.scalars(mentions.with_for_update())).all():
@@ -93,11 +93,10 @@ class Erasure:
             event.message = ""
         for start in range(0, len(erased.ids), _CHUNK):
             ids = erased.ids[start : start + _CHUNK]
-            await session.execute(
-                update(Alert)
-                .where(or_(Alert.id.in_(ids), Alert.event_id.in_(ids)))
-                .values(message=_ALERT_WORDS)
-            )
+            told = update(Alert).where(or_(Alert.id.in_(ids), Alert.event_id.in_(ids)))
+            if name:
+                told = told.where(Alert.message.contains(name, autoescape=True))
+            await session.execute(told.values(message=_ALERT_WORDS))
             await session.execute(delete(Delivery).where(Delivery.event_id.in_(ids)))
         await session.execute(delete(Delivery).where(Delivery.body.contains(person_id, autoescape=True)))
         return erased

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from camfleet_gateway.people.gallery_parts import Change, Share, build, share_for
 from camfleet_gateway.people.known import KnownPeople
@@ -19,17 +19,20 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 _KEPT = 16
-_DEFAULT_DIMENSIONS = 128
-"""Of a gallery in which nobody has a face of that model."""
 
 Listener = Callable[[], None]
+DimensionsOf = Callable[[str], Awaitable[int | None]]
+"""How many values a model's vectors have; None if that is not known here."""
 
 
 class GallerySource:
     """What `gallery_push` asks for."""
 
-    def __init__(self, known: KnownPeople, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self, known: KnownPeople, *, dimensions_of: DimensionsOf, poll_seconds: float = POLL_SECONDS
+    ) -> None:
         self._known = known
+        self._dimensions_of = dimensions_of
         self._poll_seconds = poll_seconds
         self._listeners: list[Listener] = []
         self._built: OrderedDict[tuple[str, int, int], asyncio.Future[tuple[bytes, ...]]] = OrderedDict()
@@ -55,10 +58,15 @@ class GallerySource:
     async def messages(self, embedder: str, version: int) -> tuple[bytes, ...]:
         """What brings a worker from `version` to the current one; a whole gallery where no change is known.
 
+        Nothing for a model of which nobody has a face and that does not run here: it is not served.
+
         Args:
             embedder: Name and hash of the worker's model.
             version: What the worker has; 0 for none.
         """
+        dimensions = self._dimensions(embedder) or await self._dimensions_of(embedder)
+        if dimensions is None:
+            return ()
         current = self.version(embedder)
         share = self._share_now()
         changes = self._known.changed_since(version) if version >= self._share_since else None
@@ -71,7 +79,7 @@ class GallerySource:
         if built is None:
             change = Change(
                 embedder=embedder,
-                dimensions=self._dimensions(embedder),
+                dimensions=dimensions,
                 base=base,
                 version=current,
                 people=people,
@@ -103,12 +111,12 @@ class GallerySource:
         self._share = share
         return share
 
-    def _dimensions(self, embedder: str) -> int:
+    def _dimensions(self, embedder: str) -> int | None:
         for person in self._known.people.values():
             for rows in (person.faces, person.negatives):
                 if embedder in rows:
                     return int(rows[embedder].shape[1])
-        return _DEFAULT_DIMENSIONS
+        return None
 
     async def refresh(self) -> None:
         """Look for changes now, and tell of them."""

@@ -96,15 +96,13 @@ def plan_archive(archive: Archive, group: str) -> Plan:
 
 def _root(names: list[str]) -> str:
     """The one folder that everything is in, where people pack that; with its slash."""
-    wanted = [
-        PurePosixPath(name).parts
-        for name in names
-        if name.lower().endswith(_PICTURES) or PurePosixPath(name).name.lower() == TABLE
-    ]
-    if len({parts[0] for parts in wanted}) != 1:
+    paths = [PurePosixPath(name).parts for name in names]
+    if len({parts[0] for parts in paths}) != 1:
         return ""
-    nested = all(len(parts) >= 3 or (parts[-1].lower() == TABLE and len(parts) == 2) for parts in wanted)
-    return f"{wanted[0][0]}/" if nested else ""
+    if any(len(parts) == 2 and parts[1].lower() == TABLE for parts in paths):
+        return f"{paths[0][0]}/"
+    pictures = [parts for parts, name in zip(paths, names, strict=True) if name.lower().endswith(_PICTURES)]
+    return f"{paths[0][0]}/" if pictures and all(len(parts) >= 3 for parts in pictures) else ""
 
 
 def _folders(names: list[str], root: str) -> dict[str, list[str]]:

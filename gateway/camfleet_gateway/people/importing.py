@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.auth import Principal
 from camfleet_gateway.people.archive import Archive
-from camfleet_gateway.people.enrolment import Enrolment, digest_of
+from camfleet_gateway.people.enrolment import Enrolment, digest_of, has_picture
 from camfleet_gateway.people.import_plan import Plan, Wish, open_upload, plan_archive, plan_table
 from camfleet_gateway.people.kit import Kit
 from camfleet_gateway.people.persons import Persons
@@ -24,7 +24,7 @@ from camfleet_gateway.people.problems import RefusedError
 from camfleet_gateway.people.restore import restore
 from camfleet_gateway.people.views import ImportReport, ImportRow, PersonIn, PictureProblem
 from camfleet_gateway.store.errors import StoreError
-from camfleet_gateway.store.tables import Face, Person
+from camfleet_gateway.store.tables import Person
 
 logger = logging.getLogger(__name__)
 
@@ -177,10 +177,7 @@ class Importer:
         picture = await asyncio.to_thread(archive.read, name)
         digest = await asyncio.to_thread(digest_of, picture)
         async with self._kit.database.reading() as session:
-            known = select(Face.id).where(
-                Face.person_id == person_id, Face.digest == digest, Face.negative.is_(False)
-            )
-            if (await session.scalars(known)).first() is not None:
+            if await has_picture(session, person_id, digest):
                 row.faces_known += 1
                 return
         face = await self._enrolment.analyse(picture, source="import")

@@ -17,6 +17,7 @@ from camfleet_gateway.people.importing import Importer
 from camfleet_gateway.people.kit import Kit
 from camfleet_gateway.people.known import KnownPeople
 from camfleet_gateway.people.persons import Persons
+from camfleet_gateway.people.problems import RefusedError
 from camfleet_gateway.people.reembedding import Reembedding
 from camfleet_gateway.people.uploads import Uploads
 from camfleet_gateway.store.errors import UnavailableError
@@ -24,6 +25,9 @@ from camfleet_gateway.store.service import Store
 from camfleet_gateway.tasks import start_task
 
 logger = logging.getLogger(__name__)
+
+_DIMENSIONS = {"mobilefacenet": 128}
+"""So that workers with the usual model know everybody for unknown, also where the gateway has no weights."""
 
 
 class People:
@@ -43,8 +47,9 @@ class People:
         database, sealer = store.database, store.sealer
         scratch = store.folder / "scratch"
         self.known = KnownPeople(database, sealer)
-        self.gallery = GallerySource(self.known)
+        self.gallery = GallerySource(self.known, dimensions_of=self._dimensions_of)
         self.faces = FacesClient(model_dir, embedder)
+        self._embedder = embedder
         self.kit = Kit(
             database=database,
             sealer=sealer,
@@ -74,6 +79,7 @@ class People:
         await asyncio.to_thread(shutil.rmtree, self.kit.scratch, ignore_errors=True)
         try:
             await self.gallery.refresh()
+            await self.erasure.sweep()
         except UnavailableError as error:
             logger.warning("the people are not known yet: %s", error)
         self._tasks = [start_task(self.gallery.run(), name="people-gallery", failed=failed)]
@@ -88,3 +94,17 @@ class People:
         await self.reembedding.stop()
         await self.erasure.stop()
         await self.faces.stop()
+
+    async def _dimensions_of(self, embedder: str) -> int | None:
+        """How many values the vectors of a worker's model have, where nobody has a face of it yet."""
+        ready = self.faces.ready
+        if ready is None and embedder.partition("@")[0] == self._embedder:
+            if self._embedder in _DIMENSIONS:
+                return _DIMENSIONS[self._embedder]
+            try:
+                ready = await self.faces.embedder()
+            except RefusedError:
+                return None
+        if ready is not None and ready.embedder == embedder:
+            return ready.dimensions
+        return None

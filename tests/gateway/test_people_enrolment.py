@@ -1,0 +1,378 @@
+"""Enrolment by pictures through a real gateway, with its own faces process and real weights."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from gateway_tokens import Tokens
+from people_site import zipped
+
+from camfleet_protocol.local import StateFolder
+from support.gateway_process import GatewayProcess
+from support.require import model_dir, sample
+
+pytestmark = pytest.mark.e2e
+FIRST = ("obama.jpg", "obama2.jpg")
+SECOND = ("biden.jpg", "biden2.jpg")
+NAMES = ("Barack", "Joseph")
+
+
+class Office:
+    """A gateway with tokens and weights, and clients of each role."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokens = Tokens(folder / "tokens.yaml")
+        self.state = StateFolder(folder / "state")
+        self.state.create()
+        self.gateway = GatewayProcess(
+            self.state, tokens_file=str(self.tokens.path), model_dir=str(model_dir())
+        )
+        self.clients = {
+            role: httpx.Client(base_url=self.gateway.viewer_url, headers=self.tokens.header(role), timeout=60)
+            for role in ("viewer", "operator", "admin")
+        }
+        self.viewer, self.operator, self.admin = (
+            self.clients[role] for role in ("viewer", "operator", "admin")
+        )
+
+    def person(self, name: str, **fields: Any) -> str:
+        answer = self.operator.post("/api/people", json={"name": name, **fields})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def add(self, person_id: str, picture: bytes, **query: Any) -> httpx.Response:
+        return self.operator.post(
+            f"/api/people/{person_id}/faces",
+            content=picture,
+            headers={"Content-Type": "image/jpeg"},
+            params=query,
+        )
+
+    def erase_all(self) -> None:
+        for person in self.admin.get("/api/people").json()["people"]:
+            assert self.admin.delete(f"/api/people/{person['id']}").status_code == 200
+
+    def close(self) -> None:
+        for client in self.clients.values():
+            client.close()
+        log = self.gateway.log
+        self.gateway.stop()
+        assert "Traceback" not in log, log
+        for name in NAMES:
+            assert name not in log, "no name of a person in the log"
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    office = Office(tmp_path_factory.mktemp("office"))
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def office(opened: Office) -> Iterator[Office]:
+    yield opened
+    opened.erase_all()
+
+
+def portrait(name: str) -> bytes:
+    return sample(f"people/{name}").read_bytes()
+
+
+def changed(name: str, *, width: int = 0, quality: int = 92) -> bytes:
+    """A portrait scaled down or packed anew, as JPEG."""
+    image = cv2.imdecode(np.frombuffer(portrait(name), np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    if width:
+        image = cv2.resize(
+            image, (width, width * image.shape[0] // image.shape[1]), interpolation=cv2.INTER_AREA
+        )
+    return jpeg(image, quality)
+
+
+def jpeg(image: Any, quality: int = 92) -> bytes:
+    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
+def test_two_people_from_two_portraits_each(office: Office) -> None:
+    ids = []
+    for name, portraits in zip(NAMES, (FIRST, SECOND), strict=True):
+        person = office.person(name, external_id=f"no-{name}", note="a note")
+        ids.append(person)
+        for number, picture in enumerate(portraits):
+            answer = office.add(person, portrait(picture))
+            assert answer.status_code == 201, answer.text
+            face = answer.json()
+            assert face["embedder"].startswith("mobilefacenet@") and face["source"] == "upload"
+            assert face["quality"]["score"] > 0.3 and face["quality"]["height_px"] > 40
+            crop = office.viewer.get(face["url"])
+            assert crop.status_code == 200 and crop.content.startswith(b"\xff\xd8")
+            assert len(crop.content) < len(portrait(picture)), "only the face is kept"
+            shown = office.viewer.get(f"/api/people/{person}").json()
+            assert shown["faces"] == number + 1 and shown["thumbnail_url"] == shown["thumbnail_url"]
+    listed = office.viewer.get("/api/people").json()
+    assert [person["name"] for person in listed["people"]] == sorted(NAMES)
+    assert listed["total"] == 2 and listed["groups"] == {"staff": 2}
+    assert {person["faces"] for person in listed["people"]} == {2}
+    assert {person["note"] for person in listed["people"]} == {None}, "notes are not for viewers"
+    told = office.operator.get("/api/people", params={"query": "NO-BARACK"}).json()
+    assert [(person["name"], person["note"]) for person in told["people"]] == [("Barack", "a note")]
+    # Another portrait is recognised: enrolling it for the other one is refused, and says whom it shows.
+    wrong = office.add(ids[1], portrait("obama1.jpg"))
+    assert wrong.status_code == 409, wrong.text
+    error = wrong.json()["error"]
+    assert error["code"] == "LooksLikeSomebodyElse" and "Barack" in error["message"]
+    assert office.add(ids[0], portrait("obama1.jpg")).status_code == 201
+    forced = office.add(ids[1], portrait("obama1.jpg"), force=1)
+    assert forced.status_code == 201
+    assert office.operator.delete(f"/api/people/{ids[1]}/faces/{forced.json()['id']}").status_code == 204
+    faces = office.viewer.get(f"/api/people/{ids[1]}/faces").json()["faces"]
+    assert len(faces) == 2 and forced.json()["id"] not in {face["id"] for face in faces}
+
+
+def test_reasons_are_plain(office: Office) -> None:
+    person = office.person("Barack")
+    assert office.add(person, portrait("obama.jpg")).status_code == 201
+    blank = jpeg(np.full((480, 640, 3), 128, np.uint8))
+    for picture, status, code, words in (
+        (portrait("obama.jpg"), 409, "Duplicate", "very picture"),
+        (changed("obama.jpg", quality=80), 409, "Duplicate", "nothing new"),
+        (portrait("obama_and_biden.jpg"), 422, "SeveralFaces", "3 faces"),
+        (changed("biden.jpg", width=60), 422, "TooSmall", "pixels high"),
+        (blank, 422, "NoFace", "no face"),
+        (b"not a picture at all", 422, "NotAPicture", ""),
+        (b"", 422, "NotAPicture", "empty"),
+    ):
+        answer = office.add(person, picture)
+        assert answer.status_code == status, (code, answer.text)
+        error = answer.json()["error"]
+        assert error["code"] == code and words in error["message"], error
+    assert office.add(person, changed("obama.jpg", quality=80), force=1).status_code == 201
+    assert office.add(person, b"\xff" * (21 * 2**20)).status_code == 413
+    assert office.add("nobody", portrait("obama.jpg")).json()["error"]["code"] == "unknown_person"
+    form = office.operator.post(f"/api/people/{person}/faces", files={"picture": portrait("biden.jpg")})
+    assert form.status_code == 415, "the body is the picture itself"
+
+
+def test_who_may_do_what(office: Office) -> None:
+    person = office.person("Barack")
+    body: dict[str, Any] = {"json": {"name": "Joseph"}}
+    for role, method, path, options, status in (
+        ("viewer", "POST", "/api/people", body, 403),
+        ("viewer", "PATCH", f"/api/people/{person}", body, 403),
+        ("viewer", "POST", f"/api/people/{person}/faces", {"content": b"x"}, 403),
+        ("viewer", "POST", "/api/people/import", {"content": b"x"}, 403),
+        ("viewer", "POST", "/api/events/e/person", {"json": {"person_id": person}}, 403),
+        ("operator", "DELETE", f"/api/people/{person}", {}, 403),
+        ("operator", "GET", "/api/people/export", {}, 403),
+        ("operator", "POST", "/api/people/reembed", {}, 403),
+        ("viewer", "GET", f"/api/people/{person}", {}, 200),
+    ):
+        answer = office.clients[role].request(method, path, **options)
+        assert answer.status_code == status, (role, method, path, answer.text)
+    nobody = httpx.get(f"{office.gateway.viewer_url}/api/people/{person}/faces/x.jpg", timeout=15)
+    assert nobody.status_code == 401
+
+
+def test_fields_are_checked_and_changed(office: Office) -> None:
+    for body in (
+        {},
+        {"name": ""},
+        {"name": "a\nb"},
+        {"name": "x" * 129},
+        {"name": "a", "group": "Not A Label"},
+        {"name": "a", "valid_from": "2026-02-01", "valid_until": "2026-01-01"},
+        {"name": "a", "valid_from": "tomorrow"},
+        {"name": "a", "age": 7},
+    ):
+        answer = office.operator.post("/api/people", json=body)
+        assert answer.status_code == 422 and answer.json()["error"]["problems"], body
+    person = office.person("Barack", group="night-shift", external_id="7", valid_from="2026-01-01")
+    path = f"/api/people/{person}"
+    view = office.operator.get(path).json()
+    assert (view["group"], view["valid_from"], view["valid"]) == ("night-shift", 1767225600.0, True)
+    taken = office.operator.post("/api/people", json={"name": "Joseph", "external_id": "7"})
+    assert (taken.status_code, taken.json()["error"]["code"]) == (409, "ExternalIdTaken")
+    ended = office.operator.patch(path, json={"valid_until": "2026-01-31", "external_id": None}).json()
+    assert (ended["valid_until"], ended["external_id"], ended["valid"]) == (1769903999.0, None, False)
+    wrong = office.operator.patch(path, json={"valid_until": "2025-01-31"})
+    assert wrong.status_code == 422 and "valid_until" in wrong.json()["error"]["message"]
+    assert office.operator.patch(path, json={"name": None}).status_code == 422
+    found = office.viewer.get("/api/people", params={"group": "night-shift"}).json()
+    assert [each["id"] for each in found["people"]] == [person]
+
+
+def test_pages(office: Office) -> None:
+    ids = {office.person(name) for name in ("anna", "Bert", "berta", "Carl", "100%_sure")}
+    seen: list[str] = []
+    cursor = None
+    while True:
+        query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = office.viewer.get("/api/people", params=query).json()
+        seen += [person["name"] for person in page["people"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == ["100%_sure", "anna", "Bert", "berta", "Carl"] and len(ids) == 5
+    for query, names in (("bert", ["Bert", "berta"]), ("%_", ["100%_sure"]), ("_", ["100%_sure"])):
+        found = office.viewer.get("/api/people", params={"query": query}).json()
+        assert [person["name"] for person in found["people"]] == names
+    assert office.viewer.get("/api/people", params={"cursor": "!"}).status_code == 422
+
+
+def test_an_import_twice_changes_nothing_and_an_export_restores(office: Office) -> None:
+    table = (
+        "name,group,external_id,valid_from,valid_until,note,pictures\r\n"
+        "Barack,staff,1,2026-01-01,,first,a.jpg;b.jpg\r\n"
+        'Joseph,visitor,2,,2030-12-31,"x, y",pictures/c.jpg\r\n'
+        "Nobody,Bad Group,3,,,,\r\n"
+        "Missing,staff,4,,,,missing.jpg\r\n"
+    )
+    files = {
+        "people/people.csv": table.encode("utf-8-sig"),
+        "people/a.jpg": portrait("obama.jpg"),
+        "people/b.jpg": portrait("obama2.jpg"),
+        "people/pictures/c.jpg": portrait("biden.jpg"),
+        "people/Joseph/other.jpg": portrait("biden2.jpg"),
+        "people/Joseph/both.jpg": portrait("obama_and_biden.jpg"),
+        "__MACOSX/people/._a.jpg": b"junk",
+    }
+    report = imported(office, zipped(files))
+    assert (report["format"], report["created"], report["refused"]) == ("table", 3, 1), report
+    assert (report["faces_added"], report["pictures_refused"]) == (4, 2)
+    rows = {row["name"]: row for row in report["rows"]}
+    assert rows["Nobody"]["action"] == "refused" and "group" in rows["Nobody"]["message"]
+    assert [problem["code"] for problem in rows["Joseph"]["problems"]] == ["SeveralFaces"]
+    assert [problem["code"] for problem in rows["Missing"]["problems"]] == ["NoSuchFile"]
+    again = imported(office, zipped(files))
+    assert (again["created"], again["updated"], again["unchanged"]) == (0, 0, 3), again
+    assert again["faces_added"] == 0 and sum(row["faces_known"] for row in again["rows"]) == 4
+    updated = imported(office, b"name;external_id;group\nBarack H.;1;blocked\n")
+    assert (updated["updated"], updated["rows"][0]["name"]) == (1, "Barack H.")
+    assert office.operator.get("/api/people/import").json()["running"] is False
+
+    before = everybody(office)
+    archive = office.admin.get("/api/people/export")
+    assert archive.status_code == 200 and archive.headers["content-type"] == "application/zip"
+    restored = imported(office, archive.content)
+    assert (restored["format"], restored["unchanged"], restored["faces_added"]) == ("export", 3, 0)
+    office.erase_all()
+    refused = imported(office, archive.content)
+    assert (refused["refused"], {row["code"] for row in refused["rows"]}) == (3, {"Erased"})
+    assert everybody(office) == []
+    assert [person["name"] for person, _ in before] == ["Barack H.", "Joseph", "Missing"]
+
+
+def test_an_export_restores_exactly_elsewhere(office: Office, tmp_path: Path) -> None:
+    barack = office.person("Barack", note="=1+1", valid_until=2_000_000_000.25)
+    for name in FIRST:
+        assert office.add(barack, portrait(name)).status_code == 201
+    archive = office.admin.get("/api/people/export").content
+    other = Office(tmp_path)
+    try:
+        report = imported(other, archive)
+        assert (report["created"], report["faces_added"], report["refused"]) == (1, 2, 0), report
+        assert everybody(other) == everybody(office)
+        rows = [
+            stored(each, "select id, digest, quality, embedder from faces order by id")
+            for each in (office, other)
+        ]
+        assert rows[0] == rows[1] and len(rows[0]) == 2
+        for face in other.viewer.get(f"/api/people/{barack}/faces").json()["faces"]:
+            assert other.viewer.get(face["url"]).content == office.viewer.get(face["url"]).content
+        # The vectors are there as they were: the same face is known without being embedded again.
+        known = other.add(barack, portrait(FIRST[0]))
+        assert known.json()["error"]["code"] == "Duplicate"
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "part"),
+    [
+        ({"../evil.jpg": b"x"}, "leads out"),
+        ({"/etc/evil.jpg": b"x"}, "leads out"),
+        ({"a\\..\\evil.jpg": b"x"}, "leads out"),
+        ({"a/b.jpg": bytes(30_000_000)}, "too tightly"),
+        ({f"a/{n}.jpg": b"" for n in range(10_001)}, "10000 files"),
+        ({"readme.txt": b"hello"}, "neither"),
+        ({"people.csv": b"name,colour\na,red\n"}, "colour"),
+        ({"people.csv": b"group\nstaff\n"}, "name among them"),
+        ({"people.csv": b"\xff\xfe\x00"}, "UTF-8"),
+        ({"manifest.json": b"{}", "people.jsonl": b"", "faces.jsonl": b""}, "manifest"),
+    ],
+)
+def test_archives_that_nobody_packs_by_accident(office: Office, files: dict[str, bytes], part: str) -> None:
+    answer = office.operator.post("/api/people/import", content=zipped(files))
+    assert answer.status_code == 422, answer.text
+    assert part in answer.json()["error"]["message"]
+    assert everybody(office) == []
+
+
+def test_links_and_nonsense_are_not_taken(office: Office) -> None:
+    import zipfile
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        link = zipfile.ZipInfo("Ann/1.jpg")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    for content in (stream.getvalue(), b"PK\x03\x04nonsense", b"PK\x05\x06" + b"\xff" * 18, b"\x00\x01", b""):
+        answer = office.operator.post("/api/people/import", content=content)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["error"]["code"] in ("BadArchive", "BadTable")
+    scratch = office.state.root / "gateway" / "scratch"
+    assert not list(scratch.glob("*")), "nothing stays of what was sent"
+
+
+def test_without_weights_it_says_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    for number, options in enumerate(({}, {"model_dir": str(folder)})):
+        state = StateFolder(tmp_path / f"state-{number}")
+        gateway = GatewayProcess(state, **options)
+        try:
+            person = httpx.post(f"{gateway.viewer_url}/api/people", json={"name": "Ann"}, timeout=30).json()
+            path = f"{gateway.viewer_url}/api/people/{person['id']}/faces"
+            answer = httpx.post(path, content=b"\xff\xd8\xff", timeout=60)
+            assert answer.status_code == 503, answer.text
+            error = answer.json()["error"]
+            assert error["code"] == "ModelMissing" and "mobilefacenet" in error["message"], error
+        finally:
+            gateway.stop()
+            assert "Traceback" not in gateway.log, gateway.log
+
+
+def imported(office: Office, content: bytes) -> dict[str, Any]:
+    answer = office.operator.post("/api/people/import", content=content)
+    assert answer.status_code == 200, answer.text
+    report: dict[str, Any] = answer.json()
+    assert not report["error"], report
+    return report
+
+
+def everybody(office: Office) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """All people and their faces, as an operator sees them."""
+    people = office.operator.get("/api/people").json()["people"]
+    found = []
+    for person in people:
+        faces = office.operator.get(f"/api/people/{person['id']}/faces").json()["faces"]
+        found.append((person, faces))
+    return found
+
+
+def stored(office: Office, query: str) -> list[tuple[Any, ...]]:
+    """Rows of the database, read beside the gateway."""
+    database = sqlite3.connect(office.state.root / "gateway" / "camfleet.db")
+    try:
+        return database.execute(query).fetchall()
+    finally:
+        database.close()

@@ -1,0 +1,267 @@
+"""What people say of events, and how somebody is erased: a real database and files, faces made of numbers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from people_site import ADMIN, DIMENSIONS, EMBEDDER, JPEG, Site, direction, face, near, site
+from sqlalchemy import select
+
+from camfleet_gateway.people.exporting import export
+from camfleet_gateway.people.problems import RefusedError
+from camfleet_gateway.people.views import EventPerson
+from camfleet_gateway.store.tables import Alert, Delivery, Event, Table
+from camfleet_protocol.gallery import decode_part
+from camfleet_protocol.messages import EventRecord
+from camfleet_protocol.wire import parse_frame
+from camfleet_worker.recognition.gallery import GalleryStore
+
+BOB, ALICE = direction(1), direction(2)
+
+
+async def rows_of(here: Site, *, without: tuple[str, ...] = ()) -> dict[str, list[dict[str, Any]]]:
+    """The whole database, as text would show it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    async with here.store.database.reading() as session:
+        for table in Table.metadata.sorted_tables:
+            if table.name not in without:
+                found[table.name] = [dict(row) for row in (await session.execute(select(table))).mappings()]
+    return found
+
+
+def text_of(rows: object) -> str:
+    return json.dumps(rows, default=str)
+
+
+def pictures(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")]
+
+
+def database_files(folder: Path) -> list[bytes]:
+    found = [path.read_bytes() for path in folder.glob("camfleet.db*")]
+    assert len(found) >= 2, "the database and its log"
+    return found
+
+
+async def audited(here: Site, action: str) -> list[dict[str, Any]]:
+    rows = (await rows_of(here))["audit"]
+    return [row for row in rows if row["action"] == action]
+
+
+async def worker_of(here: Site, store: GalleryStore | None = None) -> GalleryStore:
+    """A worker's gallery, brought up to date as its socket would."""
+    if store is None:
+        store = GalleryStore()
+        store.use(EMBEDDER, DIMENSIONS)
+    for message in await here.people.gallery.messages(EMBEDDER, store.version(EMBEDDER)):
+        store.apply(decode_part(parse_frame(message)))
+    return store
+
+
+def best(store: GalleryStore, row: Any) -> tuple[str, float]:
+    assert store.current is not None
+    found = store.current.match(np.asarray(row)[None, :], now=time.time()).best
+    return (found.name, found.similarity) if found is not None else ("", -1.0)
+
+
+async def test_this_is_somebody_new(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        await here.event("e1", BOB)
+        told: list[Any] = []
+        here.store.events.on_stored(lambda view, first: told.append((view.id, view.person, first)))
+        said = await here.people.from_events.say(
+            "e1", EventPerson(name="Bob", group="visitor"), ADMIN, force=False
+        )
+        assert said.event.person is not None and said.event.person.name == "Bob"
+        assert (said.event.identity, "Bob" in said.event.message, said.reason) == ("known", True, "")
+        assert told == [("e1", said.event.person, False)], "live viewers hear of it"
+        (row,) = (await rows_of(here))["faces"]
+        assert (row["source"], row["event_id"], row["negative"]) == ("event", "e1", False)
+        assert here.store.snapshots.read_face(said.person_id, row["id"]) == JPEG + b"e1"
+        worker = await worker_of(here)
+        assert best(worker, near(BOB, 0.8))[0] == "Bob"
+
+        # Its worker tells more of the same appearance: what was said stays.
+        record = {"id": "e1", "time": 1.0, "camera": "default.door", "type": "appearance", "revision": 7}
+        data = {"kind": "face", "label": "face", "identity": "unknown", "ended": 1_700_000_009.0}
+        await here.store.events.store(EventRecord.model_validate({**record, "data": data}))
+        view = await here.store.events.get("e1")
+        assert view is not None and view.person == said.event.person and view.ended == 1_700_000_009.0
+        (entry,) = await audited(here, "event.identify")
+        assert entry["subject"] == "e1" and "Bob" not in text_of(entry)
+
+        again = await here.people.from_events.say(
+            "e1", EventPerson(person_id=said.person_id), ADMIN, force=False
+        )
+        assert again.face is None and again.reason == "Duplicate"
+
+
+async def test_this_is_somebody_else(tmp_path: Path) -> None:
+    """Taken for Bob, said to be Alice: she is enrolled with it, and to Bob it is a face that is not his."""
+    async with site(tmp_path) as here:
+        bob = await here.person("Bob", BOB)
+        alice = await here.person("Alice", ALICE)
+        seen = near(BOB, 0.6)
+        await here.event("e1", seen, person=bob)
+        worker = await worker_of(here)
+        assert best(worker, seen)[0] == "Bob"
+        said = await here.people.from_events.say("e1", EventPerson(person_id=alice.id), ADMIN, force=False)
+        assert said.event.person is not None and said.event.person.id == alice.id
+        assert "Alice" in said.event.message and "Bob" not in text_of(said.event.data)
+        worker = await worker_of(here, worker)
+        assert best(worker, seen)[0] == "Alice"
+        negatives = [row for row in (await rows_of(here))["faces"] if row["negative"]]
+        assert [row["person_id"] for row in negatives] == [bob.id]
+
+        # A third one, who looks like Bob and was taken for nobody: the first answer is a question.
+        await here.event("e2", near(BOB, 0.7, seed=5))
+        with pytest.raises(RefusedError, match="Bob") as refused:
+            await here.people.from_events.say("e2", EventPerson(person_id=alice.id), ADMIN, force=False)
+        assert refused.value.code == "LooksLikeSomebodyElse"
+        forced = await here.people.from_events.say("e2", EventPerson(person_id=alice.id), ADMIN, force=True)
+        assert forced.face is not None
+
+
+async def test_not_this_person(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        bob = await here.person("Bob", BOB)
+        seen = near(BOB, 0.6)
+        await here.event("e1", seen, person=bob)
+        said = await here.people.from_events.say("e1", EventPerson(not_person_id=bob.id), ADMIN, force=False)
+        assert said.event.person is None and said.event.identity == "unknown"
+        assert "Bob" not in text_of(said.event.model_dump())
+        worker = await worker_of(here)
+        assert best(worker, seen)[0] == "", "as near to a face that is not his"
+        assert best(worker, BOB)[0] == "Bob"
+        # And back: what was said before is taken back.
+        await here.people.from_events.say("e1", EventPerson(person_id=bob.id), ADMIN, force=False)
+        faces = (await rows_of(here))["faces"]
+        assert sorted(row["negative"] for row in faces) == [False, False]
+        for wanted, code in (
+            (("e9", EventPerson(person_id=bob.id)), "unknown_event"),
+            (("e1", EventPerson(person_id="nobody")), "unknown_person"),
+        ):
+            with pytest.raises(RefusedError) as refused:
+                await here.people.from_events.say(*wanted, ADMIN, force=False)
+            assert refused.value.code == code
+        await here.event("e3")
+        with pytest.raises(RefusedError) as refused:
+            await here.people.from_events.say("e3", EventPerson(person_id=bob.id), ADMIN, force=False)
+        assert refused.value.code == "NoFace"
+
+
+async def test_erased_everywhere(tmp_path: Path) -> None:
+    """Nothing of theirs in database, vectors, files, workers' galleries, exports; the audit row remains."""
+    name = "Zebedee O'Neill"
+    async with site(tmp_path) as here:
+        gone = await here.person(name, BOB, near(BOB, 0.8), external_id="badge-4711", note="drives a zebra")
+        stays = await here.person("Alice", ALICE)
+        await here.event("e1", near(BOB, 0.7), person=gone)
+        await here.event("e2", near(BOB, 0.72, seed=2), person=gone, revision=3)
+        alert = {"rule": "door", "when": "BlockedPerson", "event_id": "e1"}
+        await here.event(
+            "al-1",
+            type="alert",
+            person=gone,
+            message=f"door: {name}",
+            data=alert | {"person": {"id": gone.id, "name": name}},
+        )
+        await here.event("e3", near(ALICE, 0.7), person=stays)
+        # Somebody said of one of these faces that it is not Alice: it is kept as a negative of hers.
+        await here.people.enrolment.add(
+            stays.id, face(near(BOB, 0.7), negative=True, event_id="e1", source="event"), ADMIN, force=True
+        )
+        async with here.store.database.session() as session:
+            session.add(
+                Alert(
+                    id="al-1",
+                    time=1.0,
+                    camera="default.door",
+                    rule="door",
+                    severity="warning",
+                    message=f"door: {name}",
+                    event_id="e1",
+                )
+            )
+            for number, body in enumerate(
+                (f'{{"id": "e1", "name": "{name}"}}', f'{{"person": "{gone.id}"}}')
+            ):
+                session.add(
+                    Delivery(
+                        id=f"d{number}",
+                        webhook="w",
+                        event_id=f"e{number + 1}",
+                        body=body,
+                        created=1.0,
+                        due=1.0,
+                    )
+                )
+        worker = await worker_of(here)
+        assert best(worker, BOB)[0] == name
+        assert gone.id in text_of(await rows_of(here)) and len(pictures(tmp_path)) == 10
+
+        counts = await here.people.erasure.erase(gone.id, ADMIN)
+        assert (counts.faces, counts.events, counts.pictures, counts.vectors) == (3, 3, 7, 5), counts
+        rows = await rows_of(here, without=("audit", "removed_people"))
+        for trace in (name, "Zebedee", gone.id, "badge-4711", "zebra"):
+            assert trace not in text_of(rows), trace
+        assert [row["id"] for row in rows["deliveries"]] == []
+        events = {row["id"]: row for row in rows["events"]}
+        for event_id in ("e1", "e2"):
+            event = events[event_id]
+            assert event["embedding"] is None and not event["crop"] and event["person_id"] is None
+        assert events["e3"]["person_id"] == stays.id and events["e3"]["embedding"] is not None
+        assert sorted(here.deleted) == ["al-1", "e1", "e2"], "the index of vectors forgets them"
+        left = pictures(tmp_path)
+        traces = (gone.id, "/e1.", "/e2.")
+        assert len(left) == 3 and not any(trace in path for path in left for trace in traces)
+        for content in database_files(tmp_path):
+            assert name.encode() not in content and b"badge-4711" not in content
+
+        worker = await worker_of(here, worker)
+        assert worker.current is not None and gone.id not in worker.current and best(worker, BOB)[0] != name
+        assert best(worker, ALICE)[0] == "Alice"
+        made = await export(here.people.kit, ADMIN)
+        content = made.path.read_bytes()
+        assert gone.id.encode() not in content and stays.id.encode() in content
+        (entry,) = await audited(here, "person.erase")
+        assert entry["subject"] == gone.id and name not in text_of(await rows_of(here))
+        assert entry["detail"] == counts.model_dump() and entry["actor"] == ADMIN.name
+
+        # A worker that has not heard of it yet tells of them once more.
+        late = await here.event("e4", near(BOB, 0.7), person=gone)
+        assert late.person is None and name not in text_of(await rows_of(here))
+        with pytest.raises(RefusedError):
+            await here.people.erasure.erase(gone.id, ADMIN)
+
+
+async def test_what_was_being_stored_is_found_afterwards(tmp_path: Path) -> None:
+    """On PostgreSQL an event may be in another transaction while somebody is erased."""
+    async with site(tmp_path) as here:
+        gone = await here.person("Bob", BOB)
+        await here.people.erasure.erase(gone.id, ADMIN)
+        await here.event("e1", near(BOB, 0.7))
+        async with here.store.database.session() as session:
+            event = await session.get(Event, "e1")
+            assert event is not None
+            event.person_id, event.data = gone.id, {"person": {"id": gone.id, "name": "Bob"}}
+        assert await here.people.erasure.sweep() == 1
+        view = await here.store.events.get("e1")
+        assert view is not None and view.person is None and view.crop_url is None
+        assert not pictures(tmp_path) and here.deleted == ["e1"]
+
+
+async def test_embedded_anew_where_no_model_is(tmp_path: Path) -> None:
+    """Without weights it says so, and nothing has changed."""
+    async with site(tmp_path) as here:
+        await here.person("Bob", BOB)
+        here.people.faces._ready = None
+        with pytest.raises(RefusedError) as refused:
+            await here.people.reembedding.begin(ADMIN)
+        assert (refused.value.code, refused.value.status) == ("ModelMissing", 503)
+        assert [row["embedder"] for row in (await rows_of(here))["faces"]] == [EMBEDDER]
