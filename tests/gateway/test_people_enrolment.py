@@ -13,8 +13,9 @@ import httpx
 import numpy as np
 import pytest
 from gateway_tokens import Tokens
-from people_site import zipped
+from people_site import ADMIN, site, zipped
 
+from camfleet_gateway.people.problems import RefusedError
 from camfleet_protocol.local import StateFolder
 from support.gateway_process import GatewayProcess
 from support.require import model_dir, sample
@@ -35,6 +36,7 @@ class Office:
         self.gateway = GatewayProcess(
             self.state, tokens_file=str(self.tokens.path), model_dir=str(model_dir())
         )
+        self.data = self.state.root / "gateway"
         self.clients = {
             role: httpx.Client(base_url=self.gateway.viewer_url, headers=self.tokens.header(role), timeout=60)
             for role in ("viewer", "operator", "admin")
@@ -271,28 +273,27 @@ def test_an_import_twice_changes_nothing_and_an_export_restores(office: Office) 
     assert [person["name"] for person, _ in before] == ["Barack H.", "Joseph", "Missing"]
 
 
-def test_an_export_restores_exactly_elsewhere(office: Office, tmp_path: Path) -> None:
+async def test_an_export_restores_exactly_elsewhere(office: Office, tmp_path: Path) -> None:
     barack = office.person("Barack", note="=1+1", valid_until=2_000_000_000.25)
     for name in FIRST:
         assert office.add(barack, portrait(name)).status_code == 201
-    archive = office.admin.get("/api/people/export").content
-    other = Office(tmp_path)
-    try:
-        report = imported(other, archive)
-        assert (report["created"], report["faces_added"], report["refused"]) == (1, 2, 0), report
-        assert everybody(other) == everybody(office)
-        rows = [
-            stored(each, "select id, digest, quality, embedder from faces order by id")
-            for each in (office, other)
-        ]
-        assert rows[0] == rows[1] and len(rows[0]) == 2
-        for face in other.viewer.get(f"/api/people/{barack}/faces").json()["faces"]:
-            assert other.viewer.get(face["url"]).content == office.viewer.get(face["url"]).content
-        # The vectors are there as they were: the same face is known without being embedded again.
-        known = other.add(barack, portrait(FIRST[0]))
-        assert known.json()["error"]["code"] == "Duplicate"
-    finally:
-        other.close()
+    archive = tmp_path / "people.zip"
+    archive.write_bytes(office.admin.get("/api/people/export").content)
+    faces = "select id, digest, quality, embedder, source, created from faces order by id"
+    people = "select id, name, person_group, note, external_id, valid_until, created, updated from people"
+    async with site(tmp_path / "elsewhere", faces=True, model_dir=model_dir()) as there:
+        report = await there.people.importer.run(archive, ADMIN, group="", force=False)
+        assert (report.created, report.faces_added, report.refused) == (1, 2, 0), report
+        for query in (faces, people):
+            assert stored(tmp_path / "elsewhere", query) == stored(office.data, query)
+        for face_id, *_ in stored(office.data, faces):
+            picture = office.viewer.get(f"/api/people/{barack}/faces/{face_id}.jpg").content
+            assert there.store.snapshots.read_face(barack, face_id) == picture
+        # The vectors are as they were, and nothing was embedded anew: no process was needed so far.
+        assert there.people.faces.ready is None
+        with pytest.raises(RefusedError, match="almost the same"):
+            face = await there.people.enrolment.analyse(changed(FIRST[0], quality=85))
+            await there.people.enrolment.add(barack, face, ADMIN, force=False)
 
 
 @pytest.mark.parametrize(
@@ -329,26 +330,22 @@ def test_links_and_nonsense_are_not_taken(office: Office) -> None:
         answer = office.operator.post("/api/people/import", content=content)
         assert answer.status_code == 422, answer.text
         assert answer.json()["error"]["code"] in ("BadArchive", "BadTable")
-    scratch = office.state.root / "gateway" / "scratch"
+    scratch = office.data / "scratch"
     assert not list(scratch.glob("*")), "nothing stays of what was sent"
 
 
 def test_without_weights_it_says_what_to_do(tmp_path: Path) -> None:
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    for number, options in enumerate(({}, {"model_dir": str(folder)})):
-        state = StateFolder(tmp_path / f"state-{number}")
-        gateway = GatewayProcess(state, **options)
-        try:
-            person = httpx.post(f"{gateway.viewer_url}/api/people", json={"name": "Ann"}, timeout=30).json()
-            path = f"{gateway.viewer_url}/api/people/{person['id']}/faces"
-            answer = httpx.post(path, content=b"\xff\xd8\xff", timeout=60)
-            assert answer.status_code == 503, answer.text
-            error = answer.json()["error"]
-            assert error["code"] == "ModelMissing" and "mobilefacenet" in error["message"], error
-        finally:
-            gateway.stop()
-            assert "Traceback" not in gateway.log, gateway.log
+    gateway = GatewayProcess(StateFolder(tmp_path / "state"))
+    try:
+        person = httpx.post(f"{gateway.viewer_url}/api/people", json={"name": "Ann"}, timeout=30).json()
+        path = f"{gateway.viewer_url}/api/people/{person['id']}/faces"
+        answer = httpx.post(path, content=b"\xff\xd8\xff", timeout=60)
+        assert answer.status_code == 503, answer.text
+        error = answer.json()["error"]
+        assert error["code"] == "ModelMissing" and "mobilefacenet" in error["message"], error
+    finally:
+        gateway.stop()
+        assert "Traceback" not in gateway.log, gateway.log
 
 
 def imported(office: Office, content: bytes) -> dict[str, Any]:
@@ -369,9 +366,9 @@ def everybody(office: Office) -> list[tuple[dict[str, Any], list[dict[str, Any]]
     return found
 
 
-def stored(office: Office, query: str) -> list[tuple[Any, ...]]:
-    """Rows of the database, read beside the gateway."""
-    database = sqlite3.connect(office.state.root / "gateway" / "camfleet.db")
+def stored(data: Path, query: str) -> list[tuple[Any, ...]]:
+    """Rows of a database, read beside its gateway."""
+    database = sqlite3.connect(data / "camfleet.db")
     try:
         return database.execute(query).fetchall()
     finally:

@@ -177,7 +177,7 @@ async def test_a_picture_that_breaks_it_breaks_no_other(picture: bytes) -> None:
 
 
 async def test_what_waits_is_bounded_and_who_goes_leaves_nothing_behind() -> None:
-    async with stub(pool=1, waiting=2, picture_seconds=2.0) as faces:
+    async with stub(pool=1, waiting=2, picture_seconds=0.5) as faces:
         await faces.embedder()
         slow = asyncio.create_task(faces.analyze(b"hang"))
         next_one = asyncio.create_task(faces.analyze(b"good"))

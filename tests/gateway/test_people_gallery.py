@@ -87,9 +87,14 @@ async def test_the_same_bytes_for_all_workers_and_none_of_another_model(tmp_path
         assert await gallery.messages("third@2", 0) == (), "no such model here: not served"
 
 
-async def test_another_replica_hears_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_another_replica_hears_of_it(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Two gateways on one database; the second looks by itself."""
-    async with site(tmp_path) as here, site(tmp_path) as there:
+    url = None if kind == "sqlite" else request.getfixturevalue("postgres").database()
+    async with (
+        site(tmp_path, database_url=url) as here,
+        site(tmp_path, database_url=url) as there,
+    ):
         heard = asyncio.Event()
         there.people.gallery.on_change(heard.set)
         person = await here.person("Ann", direction(1))

@@ -20,7 +20,6 @@ from camfleet_gateway.people.problems import RefusedError
 
 START_SECONDS = 60.0
 """A cold start reads the weights; on a busy machine that takes a while."""
-STOP_SECONDS = 5.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
