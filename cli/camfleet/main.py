@@ -22,6 +22,7 @@ _COMMANDS = {
     "worker": ("camfleet.programs", "worker", "Run one camera's worker."),
     "validate": ("camfleet.local", "validate", "Check Camera and CameraProfile YAML files."),
     "models": ("camfleet.models", "command", "Download and check model weights."),
+    "eval": ("camfleet.evaluation.command", "command", "Measure face recognition on your own pictures."),
     "token": ("camfleet.tokens", "command", "Make tokens for viewers and for workers run by hand."),
     "kubectl": ("camfleet.kubectl.main", "cli", "Look after a cluster's cameras; also `kubectl camfleet`."),
 }

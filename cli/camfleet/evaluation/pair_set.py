@@ -1,0 +1,86 @@
+"""Pairs of pictures to compare, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indexes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """Pairs of files.
+
+    Attributes:
+        files: The pictures.
+        people: Number of the person of each file.
+        x: Index of each pair's first file.
+        y: Index of its second.
+        same: Whether they are of one person.
+    """
+
+    files: tuple[Path, ...]
+    people: Indexes
+    x: Indexes
+    y: Indexes
+    same: NDArray[np.bool_]
+
+
+def assign_folds(pairs: PairSet, folds: int, seed: int = 0) -> Indexes | None:
+    """Split the people, not the pairs, so that nobody is in two parts.
+
+    People that are compared with each other are kept together where that gives even parts; else people are
+    dealt out at random, and pairs across two parts are tested in none.
+
+    Returns:
+        The part of each person; None where people are too few for two parts with both kinds of pairs.
+    """
+    count = int(pairs.people.max()) + 1
+    one, other = pairs.people[pairs.x], pairs.people[pairs.y]
+    for parts in range(min(folds, count // 2), 1, -1):
+        for groups in (_linked(one, other, count), np.arange(count)):
+            part = _deal(groups, one, parts, seed)
+            if _usable(part, one, other, pairs.same, parts):
+                return part
+    return None
+
+
+def _linked(one: Indexes, other: Indexes, count: int) -> Indexes:
+    """A number for each set of people that are compared with each other, directly or not."""
+    group = np.arange(count)
+    while True:
+        lowest = group.copy()
+        np.minimum.at(lowest, one, group[other])
+        np.minimum.at(lowest, other, group[one])
+        lowest = lowest[lowest]
+        if np.array_equal(lowest, group):
+            return group
+        group = lowest
+
+
+def _deal(groups: Indexes, one: Indexes, parts: int, seed: int) -> Indexes:
+    """Give each group to the part that has the fewest pairs so far, the largest groups first."""
+    sizes = np.bincount(groups[one], minlength=groups.size)
+    present = np.unique(groups)
+    present = np.random.default_rng(seed).permutation(present)
+    present = present[np.argsort(-sizes[present], kind="stable")]
+    load = np.zeros(parts)
+    part_of_group = np.zeros(groups.size, np.intp)
+    for group in present:
+        part = int(np.argmin(load))
+        part_of_group[group] = part
+        load[part] += sizes[group] + 1e-6
+    return part_of_group[groups]
+
+
+def _usable(part: Indexes, one: Indexes, other: Indexes, same: NDArray[np.bool_], parts: int) -> bool:
+    """Whether every part has genuine and impostor pairs of its own, and none has most of all."""
+    inside = part[one] == part[other]
+    genuine = np.bincount(part[one[inside & same]], minlength=parts)
+    impostor = np.bincount(part[one[inside & ~same]], minlength=parts)
+    total = genuine + impostor
+    return bool(genuine.all() and impostor.all() and total.max() <= max(2.5 / parts, 0.6) * total.sum())
