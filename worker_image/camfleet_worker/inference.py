@@ -47,6 +47,8 @@ _FIRST_RUN_DEADLINE = 60.0
 RUN_DEADLINE = 30.0
 _BUILD_DEADLINE = 900.0
 """TensorRT builds its engines, and waits for another worker that builds the same one."""
+_REBUILD_DEADLINE = 300.0
+"""It builds again for pictures or faces of another size or number than before."""
 _IDLE_DEADLINE = 20.0
 _RETRY_SECONDS = 10.0
 """Weights may be downloaded meanwhile."""
@@ -157,7 +159,10 @@ class Inference:
             self._tick()
             return
         first = self._runs_loaded is not self._loaded
-        deadline = self._patient(_FIRST_RUN_DEADLINE) if first else RUN_DEADLINE
+        if first:
+            deadline = self._patient(_FIRST_RUN_DEADLINE, _BUILD_DEADLINE)
+        else:
+            deadline = self._patient(RUN_DEADLINE, _REBUILD_DEADLINE)
         self._stage.expect(deadline, "running inference")
         findings = self._infer(picture, self._live.settings)
         self._runs_loaded = self._loaded
@@ -185,7 +190,7 @@ class Inference:
                 self._told.clear()
                 self._failing.clear()
             self._loaded_for = wanted
-            self._stage.expect(self._patient(_LOAD_DEADLINE), "loading detectors")
+            self._stage.expect(self._patient(_LOAD_DEADLINE, _BUILD_DEADLINE), "loading detectors")
             prepare_opencv(self._context.threads)
             before, self._loaded = self._loaded, self._make(settings)
             if self._loaded.detectors != before.detectors:
@@ -193,8 +198,8 @@ class Inference:
             self._retry_at = self._clock() + _RETRY_SECONDS
         self._dispatcher.inference_ready = not self._loaded.empty
 
-    def _patient(self, seconds: float) -> float:
-        return max(seconds, _BUILD_DEADLINE) if self._context.provider == "tensorrt" else seconds
+    def _patient(self, seconds: float, building: float) -> float:
+        return max(seconds, building) if self._context.provider == "tensorrt" else seconds
 
     def _make(self, settings: InferenceSettings) -> _Loaded:
         context = replace(self._context, backend=settings.backend)
