@@ -58,6 +58,8 @@ class GalleryReceiver:
         self.refused = False
         """Nothing is there for its model."""
         self.queued = False
+        self.due_at = 0.0
+        """Loop time at which what it is queued for has settled."""
         self.sent: int | None = None
         """The version that it was sent, until it says so itself, or for `CONFIRM_SECONDS`."""
         self.writing = 0
@@ -179,12 +181,13 @@ class GalleryPush:
         current = self._source.version(receiver.embedder)
         if current not in (0, receiver.has):
             receiver.queued = True
+            receiver.due_at = asyncio.get_running_loop().time() + SETTLE_SECONDS
             self._due.put_nowait(receiver)
 
     async def _serve(self) -> None:
         while True:
             receiver = await self._due.get()
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(receiver.due_at - asyncio.get_running_loop().time())
             done = False
             try:
                 done = await self._transfer(receiver)
