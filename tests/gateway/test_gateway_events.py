@@ -250,6 +250,6 @@ async def test_deleting_an_event_is_for_admins_and_written_down(
 def test_a_gateway_says_why_it_cannot_use_what_is_kept(start: Callable[..., GatewayProcess]) -> None:
     gateway = start()
     gateway.stop()
-    (gateway.state.root / "gateway" / "vectors.key").write_bytes(base64.b64encode(bytes(32)))
+    (gateway.state.root / "gateway" / "data.key").write_bytes(base64.b64encode(bytes(32)))
     with pytest.raises(AssertionError, match=r"ended with 2[\s\S]*put the right key back"):
         gateway.restart()

@@ -30,7 +30,7 @@ from camfleet_gateway.tasks import start_task
 logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "camfleet.db"
-KEY_FILE = "vectors.key"
+KEY_FILE = "data.key"
 _AGAIN_SECONDS = 2.0
 _MAX_URL_BYTES = 4096
 
