@@ -1,4 +1,4 @@
-"""Appearances of real faces, as a worker tells of them: found and embedded by its own code."""
+"""Appearances as a worker tells of them; real faces are found and embedded by its own code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def seen(camera: str, number: int, portrait: str, **known: Any) -> dict[str, Any
         camera: Id of the camera.
         number: Makes the id and the order; a higher one is newer.
         portrait: File below `people/` of the samples.
-        known: Fields of `Appearance` that differ from those of an unknown face, and `revision`.
+        known: Fields of `Appearance` that differ from those of an unknown face.
     """
     picture, face = _face(portrait)
     height, width = picture.shape[:2]
@@ -81,13 +81,51 @@ def seen(camera: str, number: int, portrait: str, **known: Any) -> dict[str, Any
         "type": "appearance",
         "data": appearance.model_dump(mode="json", exclude_none=True),
         "order": number,
-        "revision": known.get("revision", 0),
         "with": {
             "crop": _jpeg(crop),
             "scene": _jpeg(picture),
             "embedding": base64.b64encode(face.embedding.astype("<f2").tobytes()).decode(),
             "embedder": embedder(),
         },
+    }
+
+
+def thing(
+    camera: str, number: int, *, label: str = "person", age: float = 0.0, **more: Any
+) -> dict[str, Any]:
+    """An appearance of something that needs no model: its crop is of one colour.
+
+    Args:
+        camera: Id of the camera.
+        number: Makes the id and the order.
+        label: The class.
+        age: Seconds since it began.
+        more: Fields of `Appearance`, and `revision`.
+    """
+    revision = more.pop("revision", 0)
+    began = time.time() - age
+    seen_at = began + min(age, 2.0)
+    appearance = Appearance.model_validate(
+        {
+            "kind": "object",
+            "label": label,
+            "track": number,
+            "started": began,
+            "seen": seen_at,
+            "score": 0.9,
+            **more,
+        }
+    )
+    picture = np.full((96, 96, 3), (40 * (number % 6), 120, 200), np.uint8)
+    return {
+        "id": f"thing-{number}",
+        "time": began,
+        "camera": camera,
+        "type": "appearance",
+        "data": appearance.model_dump(mode="json", exclude_none=True),
+        "order": number,
+        "revision": revision,
+        "with": {"crop": _jpeg(picture)},
     }
 
 

@@ -59,6 +59,52 @@ _FINGERPRINT = """
 }
 """
 
+NAMELESS = """
+() => [...document.querySelectorAll("button, a[href], input, select, dialog, [role=group]")]
+  .filter((e) => e.checkVisibility() || e.matches("input"))
+  .filter((e) => {
+    const labelled = e.getAttribute("aria-labelledby");
+    const name = e.getAttribute("aria-label") || e.textContent.trim() || e.title
+      || (e.labels && [...e.labels].map((l) => l.textContent).join(""))
+      || (labelled && document.getElementById(labelled)?.textContent);
+    return !name;
+  })
+  .map((e) => e.outerHTML.slice(0, 120))
+"""
+"""Controls without a name."""
+CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas");
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      if (colour[3] > 200) return colour;
+    }
+    return rgb("white");
+  };
+  const poor = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.closest(".veil, .sr-only, .skip, [disabled]")) continue;
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    const what = `${e.className || e.tagName} "${e.textContent.trim().slice(0, 30)}"`;
+    if (ratio < 4.5) poor.push(`${what} ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}
+"""
+"""Texts with less contrast than 4.5 to 1."""
+
 
 def tile(name: str) -> str:
     """Selector of a camera's tile."""

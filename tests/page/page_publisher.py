@@ -27,6 +27,8 @@ from support.gateway_process import worker_token
 WIDTH, HEIGHT = 640, 360
 MAGENTA = (255, 0, 255)
 _RETRY_SECONDS = 0.1
+_AT_ONCE = 16
+"""Events that a gateway is given at a time."""
 
 
 @dataclass
@@ -46,8 +48,9 @@ class SimulatedWorker:
     """Operations that the gateway has sent."""
     published: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
-    """Events to tell, fields of `EventRecord`; each is sent once. What `WorkerEvent` has beside its event, such
-    as a crop, stands below `with`."""
+    """Events to tell, fields of `EventRecord`; each is sent until it is acknowledged. What `WorkerEvent` has
+    besides, such as a crop, stands below `with`."""
+    unacknowledged: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     def lose_source(self, message: str) -> None:
         """The source vanishes; the worker stays."""
@@ -153,8 +156,11 @@ class Publishers:
                 source="simulated",
             )
             await socket.send(hello.encode())
+            worker.events[:0] = worker.unacknowledged.values()
+            worker.unacknowledged.clear()
             demand = m.Demand()
             number = camera_number = 0
+            accepted = False
             seq = time.time_ns() // 1_000_000
             last_frame = 0
             started = next_stats = next_frame = time.monotonic()
@@ -164,9 +170,11 @@ class Publishers:
                 if (answer := await _receive(socket, wait)) is not None:
                     worker.seen.append(answer.op)
                     if isinstance(answer, m.Accepted):
-                        camera_number = answer.id
+                        camera_number, accepted = answer.id, True
                     elif isinstance(answer, m.Demand):
                         demand = answer
+                    elif isinstance(answer, m.EventAck):
+                        worker.unacknowledged.pop((answer.id, answer.revision), None)
                     continue
                 now = time.monotonic()
                 if now >= next_frame:
@@ -191,9 +199,10 @@ class Publishers:
                                     payload=picture,
                                 )
                             )
-                while worker.events:
+                while accepted and worker.events and len(worker.unacknowledged) < _AT_ONCE:
                     told = worker.events.pop(0)
                     event = m.EventRecord.model_validate(told)
+                    worker.unacknowledged[event.id, event.revision] = told
                     await socket.send(m.WorkerEvent(event=event, **told.get("with", {})).encode())
                 if now >= next_stats:
                     next_stats = now + 0.5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-import yaml
 from page_probe import tile, wait_drawn, wait_state
 from page_site import Pages, Site, eventually
-from playwright.sync_api import Page, expect
+from page_tokens import sign_in, tokens_file
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -187,21 +185,6 @@ def test_mistakes_are_shown_at_their_fields(living: Site, pages: Pages) -> None:
 
 
 # ── Signing in ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def tokens_file(path: Path) -> dict[str, str]:
-    tokens = {role: "cft_" + secrets.token_urlsafe(32) for role in ("viewer", "operator", "admin")}
-    entries = [
-        {"name": role, "role": role, "sha256": hashlib.sha256(token.encode()).hexdigest()}
-        for role, token in tokens.items()
-    ]
-    path.write_text(yaml.safe_dump({"tokens": entries}))
-    return tokens
-
-
-def sign_in(page: Page, token: str) -> None:
-    page.get_by_label("Access token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
 
 
 def test_sign_in_with_a_token(make_site: Callable[..., Site], pages: Pages, tmp_path: Path) -> None:
