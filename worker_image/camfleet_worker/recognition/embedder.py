@@ -8,7 +8,6 @@ insightface itself, which is imported only then.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
 from camfleet_worker.detectors.session import make_session
+from camfleet_worker.detectors.weights import identity_of
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Image
 from camfleet_worker.recognition.align import SIZE
@@ -32,7 +32,6 @@ Embeddings = NDArray[np.float32]
 
 MAX_DIMENSIONS = 1536
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_HASH_DIGITS = 12
 _MAX_CARD_BYTES = 64 * 1024
 _MAX_BATCH = 16
 _TINY = 1e-12
@@ -172,12 +171,6 @@ def embed_in_batches(
         vectors[start : start + step] = run(faces + [BLANK] * missing)[: len(faces)]
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
     return vectors
-
-
-def identity_of(name: str, path: Path) -> str:
-    """NAME@first 12 hex digits of the file's SHA-256."""
-    with path.open("rb") as file:
-        return f"{name}@{hashlib.file_digest(file, 'sha256').hexdigest()[:_HASH_DIGITS]}"
 
 
 def read_card(path: Path) -> EmbedderCard | None:

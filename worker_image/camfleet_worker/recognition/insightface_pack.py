@@ -16,6 +16,7 @@ import numpy as np
 
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
 from camfleet_worker.detectors.providers import NAMES as PROVIDERS
+from camfleet_worker.detectors.weights import identity_of
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Image
 from camfleet_worker.recognition.align import SIZE
@@ -25,7 +26,6 @@ from camfleet_worker.recognition.embedder import (
     Embeddings,
     embed_in_batches,
     fixed_batch,
-    identity_of,
     read_card,
 )
 
