@@ -12,8 +12,11 @@ from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from pydantic import BaseModel
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.auth import Principal
 from camfleet_gateway.people.archive import MAX_ENTRIES
@@ -40,6 +43,7 @@ logger = logging.getLogger(__name__)
 MAX_ARCHIVE_PICTURES = MAX_ENTRIES - 100
 MAX_ARCHIVE_BYTES = 192 * 1024 * 1024
 """An import takes 256 MiB; the tables come last."""
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +67,42 @@ async def export(kit: Kit, principal: Principal, *, after: str = "") -> Exported
         UnavailableError: The database is away.
     """
     async with kit.database.session() as session:
-        # In the transaction of the audit row: what is exported is what was there when that was written.
-        people = (await session.scalars(select(Person).where(Person.id > after).order_by(Person.id))).all()
-        wanted = select(Face).where(Face.person_id > after).order_by(Face.created, Face.id)
-        faces: dict[str, list[Face]] = {}
-        for face in (await session.scalars(wanted)).all():
+        count = await session.scalar(select(func.count()).where(Person.id > after))
+        kit.audit.add(session, principal, "people.export", "", {"people": count or 0})
+    faces: dict[str, list[Any]] = {}
+    async with kit.database.reading() as session:
+        people = await _pages(
+            session, select(*_columns(Person, ExportedPerson)).where(Person.id > after), Person.id
+        )
+        for face in await _pages(
+            session, select(*_columns(Face, ExportedFace)).where(Face.person_id > after), Face.id
+        ):
             faces.setdefault(face.person_id, []).append(face)
-        kit.audit.add(session, principal, "people.export", "", {"people": len(people)})
+    for of_person in faces.values():
+        of_person.sort(key=lambda face: (face.created, face.id))
     try:
         return await asyncio.to_thread(_write, kit, people, faces)
     except OSError:
         raise no_room() from None
 
 
-def _write(kit: Kit, people: Sequence[Person], faces: Mapping[str, Sequence[Face]]) -> Exported:
+def _columns(table: type[Person] | type[Face], line: type[BaseModel]) -> list[Any]:
+    """The columns that a line of the export tells of."""
+    return [getattr(table, name) for name in line.model_fields if hasattr(table, name)]
+
+
+async def _pages(session: AsyncSession, wanted: Select[Any], by: Any) -> list[Any]:
+    """All rows, a page at a time: others have their turn in between."""
+    found: list[Any] = []
+    page: Sequence[Any] = (await session.execute(wanted.order_by(by).limit(_PAGE))).all()
+    while page:
+        found.extend(page)
+        following = wanted.where(by > page[-1].id).order_by(by).limit(_PAGE)
+        page = (await session.execute(following)).all() if len(page) == _PAGE else ()
+    return found
+
+
+def _write(kit: Kit, people: Sequence[Any], faces: Mapping[str, Sequence[Any]]) -> Exported:
     kit.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=kit.scratch, prefix="export-", suffix=".zip")
     path = Path(name)
@@ -90,7 +116,7 @@ def _write(kit: Kit, people: Sequence[Person], faces: Mapping[str, Sequence[Face
 
 
 def _fill(
-    archive: zipfile.ZipFile, kit: Kit, people: Sequence[Person], faces: Mapping[str, Sequence[Face]]
+    archive: zipfile.ZipFile, kit: Kit, people: Sequence[Any], faces: Mapping[str, Sequence[Any]]
 ) -> str | None:
     """Fill the archive until it is full; returns the id of the last one in it if there are more."""
     lines: list[str] = []
@@ -132,7 +158,7 @@ def _fill(
     return next_cursor
 
 
-def _face(face: Face, embedding: bytes, picture: str) -> ExportedFace:
+def _face(face: Any, embedding: bytes, picture: str) -> ExportedFace:
     return ExportedFace.model_validate(
         {
             "id": face.id,
@@ -150,12 +176,12 @@ def _face(face: Face, embedding: bytes, picture: str) -> ExportedFace:
     )
 
 
-def _person(person: Person) -> ExportedPerson:
+def _person(person: Any) -> ExportedPerson:
     names = ExportedPerson.model_fields
     return ExportedPerson.model_construct(**{name: getattr(person, name) for name in names})
 
 
-def _row(person: Person, pictures: list[str]) -> dict[str, str]:
+def _row(person: Any, pictures: list[str]) -> dict[str, str]:
     return {
         "id": person.id,
         "name": person.name,

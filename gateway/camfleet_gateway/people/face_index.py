@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,19 @@ class FaceIndex:
         self._free: list[int] = []
         self._slots: dict[str, list[int]] = {}
         self._owners: list[str] = []
+
+    @classmethod
+    def of(cls, people: Iterable[tuple[str, Rows]], dimensions: int) -> FaceIndex:
+        """An index of many at once."""
+        index = cls(dimensions)
+        parts = [(person_id, rows) for person_id, rows in people if len(rows)]
+        if parts:
+            index._rows = np.concatenate([rows for _, rows in parts]).astype(np.float32)
+        for person_id, rows in parts:
+            first, index._used = index._used, index._used + len(rows)
+            index._slots[person_id] = list(range(first, index._used))
+            index._owners.extend([person_id] * len(rows))
+        return index
 
     def __len__(self) -> int:
         return self._used - len(self._free)

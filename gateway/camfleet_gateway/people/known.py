@@ -105,9 +105,9 @@ class KnownPeople:
         """All faces of a model."""
         index = self._indexes.get(embedder)
         if index is None or index.dimensions != dimensions:
-            index = self._indexes[embedder] = FaceIndex(dimensions)
-            for person in self.people.values():
-                _index_person(index, person, embedder)
+            faces = ((person.id, person.faces.get(embedder)) for person in self.people.values())
+            fitting = ((i, rows) for i, rows in faces if rows is not None and rows.shape[1] == dimensions)
+            index = self._indexes[embedder] = FaceIndex.of(fitting, dimensions)
         return index
 
     def changed_since(self, base: int) -> tuple[list[KnownPerson], list[str]] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -31,6 +31,7 @@ from camfleet_gateway.people.kit import Kit
 from camfleet_gateway.people.known import bump, face_context
 from camfleet_gateway.people.persons import external_id_taken
 from camfleet_gateway.people.problems import RefusedError
+from camfleet_gateway.people.uploads import no_room
 from camfleet_gateway.people.views import ImportReport, ImportRow, PictureProblem
 from camfleet_gateway.store.snapshots import is_jpeg
 from camfleet_gateway.store.tables import Face, Person, RemovedPerson
@@ -52,99 +53,119 @@ async def restore(kit: Kit, archive: Archive, report: ImportReport, principal: P
     """
     people, faces = await asyncio.to_thread(_read, archive)
     for start in range(0, len(people), _BATCH):
-        batch = people[start : start + _BATCH]
-        rows = [
-            ImportRow(row=start + number, name=person.name, person_id=person.id, action="refused")
-            for number, person in enumerate(batch, 1)
-        ]
-        written: list[tuple[str, str]] = []
+        batch = _Batch(kit, archive, people[start : start + _BATCH], faces, first=start + 1)
         try:
             async with kit.database.session() as session:
-                version = await bump(session, kit.wall())
-                for person, row in zip(batch, rows, strict=True):
-                    try:
-                        await _person(kit, session, person, row, version, principal)
-                        await _faces(kit, session, archive, faces.get(person.id, ()), row, version, written)
-                    except RefusedError as error:
-                        row.action, row.code, row.message = "refused", error.code, str(error)
+                await batch.write(session, principal)
         except BaseException:
-            for person_id, face_id in written:
-                await asyncio.to_thread(kit.snapshots.remove_face, person_id, face_id)
+            await asyncio.to_thread(batch.take_back)
             raise
-        report.rows.extend(rows)
-        for row in rows:
+        for row in batch.rows:
+            report.rows.append(row)
             setattr(report, row.action, getattr(report, row.action) + 1)
             report.faces_added += row.faces_added
             report.pictures_refused += len(row.problems)
         await kit.gallery.refresh()
 
 
-async def _person(
-    kit: Kit,
-    session: AsyncSession,
-    told: ExportedPerson,
-    row: ImportRow,
-    version: int,
-    principal: Principal,
-) -> None:
-    if await session.get(RemovedPerson, told.id) is not None:
-        raise RefusedError("Erased", "this person was erased after the export; enrol them anew")
-    if told.external_id is not None:
-        owner = select(Person.id).where(Person.external_id == told.external_id)
-        if (found := (await session.scalars(owner)).first()) is not None and found != told.id:
-            raise external_id_taken()
-    person = await session.get(Person, told.id, with_for_update=True)
-    if person is None:
-        session.add(Person(**told.model_dump(), version=version))
-        row.action = "created"
-    else:
-        different = [name for name in _FIELDS if getattr(person, name) != getattr(told, name)]
-        for name in different:
-            setattr(person, name, getattr(told, name))
-        row.action = "updated" if different else "unchanged"
-        if different:
-            person.updated, person.version = told.updated, version
-    if row.action != "unchanged":
-        await session.flush()
-        kit.audit.add(session, principal, "person.restore", told.id, {"created": row.action == "created"})
+class _Batch:
+    """Some people of an export, written in one transaction."""
 
+    def __init__(
+        self,
+        kit: Kit,
+        archive: Archive,
+        people: Sequence[ExportedPerson],
+        faces: Mapping[str, Sequence[ExportedFace]],
+        *,
+        first: int,
+    ) -> None:
+        self._kit = kit
+        self._archive = archive
+        self._people = people
+        self._faces = {person.id: faces.get(person.id, ()) for person in people}
+        self._written: list[tuple[str, str]] = []
+        """Person and face of each picture that was written."""
+        self.rows = [
+            ImportRow(row=number, name=person.name, person_id=person.id, action="refused")
+            for number, person in enumerate(people, first)
+        ]
 
-async def _faces(
-    kit: Kit,
-    session: AsyncSession,
-    archive: Archive,
-    faces: Sequence[ExportedFace],
-    row: ImportRow,
-    version: int,
-    written: list[tuple[str, str]],
-) -> None:
-    for face in faces:
-        there = await session.get(Face, face.id)
-        if there is not None and there.person_id == face.person_id:
-            row.faces_known += 1
-            continue
-        try:
-            if there is not None:
-                raise RefusedError("IdTaken", "a face of somebody else has this id")
-            embedding = _embedding(face)
-            picture = await asyncio.to_thread(_picture, archive, face)
-        except RefusedError as error:
-            row.problems.append(
-                PictureProblem(picture=face.picture or face.id, code=error.code, message=str(error))
+    async def write(self, session: AsyncSession, principal: Principal) -> None:
+        """Compare with what is there, and write what differs."""
+        ids = [person.id for person in self._people]
+        removed = set(
+            (await session.scalars(select(RemovedPerson.id).where(RemovedPerson.id.in_(ids)))).all()
+        )
+        locked = select(Person).where(Person.id.in_(ids)).with_for_update()
+        there = {person.id: person for person in (await session.scalars(locked)).all()}
+        keys = [person.external_id for person in self._people if person.external_id is not None]
+        taken = select(Person.external_id, Person.id).where(Person.external_id.in_(keys))
+        owners = {row[0]: row[1] for row in await session.execute(taken)}
+        face_ids = [face.id for faces in self._faces.values() for face in faces]
+        known = select(Face.id, Face.person_id).where(Face.id.in_(face_ids))
+        faces_there = {row[0]: row[1] for row in await session.execute(known)}
+        version = 0
+        for told, row in zip(self._people, self.rows, strict=True):
+            if told.id in removed:
+                row.code = "Erased"
+                row.message = "this person was erased after the export; enrol them anew"
+                continue
+            if owners.setdefault(told.external_id, told.id) != told.id and told.external_id is not None:
+                row.code, row.message = "ExternalIdTaken", str(external_id_taken())
+                continue
+            new = await asyncio.to_thread(self._new_faces, told, faces_there, row)
+            person = there.get(told.id)
+            different = person is None or any(
+                getattr(person, name) != getattr(told, name) for name in _FIELDS
             )
-            continue
-        if picture:
-            await asyncio.to_thread(kit.snapshots.write_face, face.person_id, face.id, picture)
-            written.append((face.person_id, face.id))
-        fields = face.model_dump(exclude={"embedding", "picture"})
-        session.add(Face(**fields, embedding=kit.sealer.seal(embedding, face_context(face.id))))
-        row.faces_added += 1
-    if row.faces_added:
-        if row.action == "unchanged":
-            row.action = "updated"
-        person = await session.get(Person, row.person_id)
-        if person is not None:
+            row.action = "created" if person is None else "updated" if different or new else "unchanged"
+            if row.action == "unchanged":
+                continue
+            version = version or await bump(session, self._kit.wall())
+            if person is None:
+                person = Person(**told.model_dump(), version=version)
+                session.add(person)
+                await session.flush()
+            for name in (*_FIELDS, "updated"):
+                setattr(person, name, getattr(told, name))
             person.version = version
+            session.add_all(new)
+            detail = {"created": row.action == "created", "faces": len(new)}
+            self._kit.audit.add(session, principal, "person.restore", told.id, detail)
+
+    def _new_faces(self, told: ExportedPerson, there: Mapping[str, str], row: ImportRow) -> list[Face]:
+        """The faces that are not there, their pictures written."""
+        new: list[Face] = []
+        for face in self._faces[told.id]:
+            if there.get(face.id) == told.id:
+                row.faces_known += 1
+                continue
+            try:
+                if face.id in there:
+                    raise RefusedError("IdTaken", "a face of somebody else has this id")
+                embedding = _embedding(face)
+                picture = _picture(self._archive, face)
+            except RefusedError as error:
+                where = face.picture or face.id
+                row.problems.append(PictureProblem(picture=where, code=error.code, message=str(error)))
+                continue
+            if picture:
+                try:
+                    self._kit.snapshots.write_face(told.id, face.id, picture)
+                except OSError:
+                    raise no_room() from None
+                self._written.append((told.id, face.id))
+            fields = face.model_dump(exclude={"embedding", "picture"})
+            sealed = self._kit.sealer.seal(embedding, face_context(face.id))
+            new.append(Face(**fields, embedding=sealed))
+        row.faces_added = len(new)
+        return new
+
+    def take_back(self) -> None:
+        """Remove the pictures of a batch that was not committed."""
+        for person_id, face_id in self._written:
+            self._kit.snapshots.remove_face(person_id, face_id)
 
 
 def _embedding(face: ExportedFace) -> bytes:
