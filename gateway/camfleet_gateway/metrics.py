@@ -22,7 +22,7 @@ from camfleet_protocol.messages import Stats
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LINES_PER_CHUNK = 400
 
-KINDS = ("face", "motion", "object", "person")
+KINDS = ("face", "motion", "object")
 """Kinds of detections with a series of their own; the rest is `other`, so that no worker can add series."""
 INFO_LABELS = ("node", "pod", "attempt", "profile", "site", "source_type")
 MAX_DROP_REASONS = 4
@@ -231,6 +231,12 @@ FAMILIES = (
         "Things found in pictures.",
         _by_label("kind", lambda s: _kinds(s.detections)),
         ("kind",),
+    ),
+    Family(
+        "events_dropped_total",
+        "counter",
+        "Events that the worker has lost since its start: its outbox was full, or its disk for too long.",
+        _of_stats(lambda s: s.events_dropped),
     ),
     Family(
         "worker_cpu_seconds_total",

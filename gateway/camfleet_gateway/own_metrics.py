@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.pictures import Traffic, ViewerKind
+from camfleet_protocol.messages import Stats
 
 _Values = Iterable[tuple[tuple[str, ...], float]]
 """Values of the labels, in their order, and of the metric."""
@@ -29,6 +30,16 @@ def _viewers(gateway: Gateway) -> Iterator[tuple[tuple[str, ...], float]]:
     for kind in ViewerKind:
         if kind is not ViewerKind.SNAPSHOT:
             yield (kind.value,), counts[kind]
+
+
+def _of_workers(read: Callable[[Stats], float]) -> Callable[[Gateway], _Values]:
+    """The sum over the workers that are connected."""
+
+    def values(gateway: Gateway) -> _Values:
+        told = [session.telemetry.stats for session in gateway.workers.sessions]
+        return (((), sum(read(stats) for stats in told if stats is not None)),)
+
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,30 @@ OWN = (
         "Connections turned away.",
         lambda g: (((reason,), count) for reason, count in sorted(g.refused.items())),
         ("reason",),
+    ),
+    Own(
+        "events_pending",
+        "gauge",
+        "Events that connected workers keep because they are not stored here yet.",
+        _of_workers(lambda s: s.events_pending),
+    ),
+    Own(
+        "workers_without_outbox",
+        "gauge",
+        "Connected workers that cannot keep events on disk now: it is full, say.",
+        _of_workers(lambda s: 1 if s.outbox_problem else 0),
+    ),
+    Own(
+        "galleries_outdated",
+        "gauge",
+        "Connected workers that compare faces with other people than those who are enrolled now.",
+        lambda g: (((), g.gallery_push.outdated()),),
+    ),
+    Own(
+        "gallery_bytes_sent_total",
+        "counter",
+        "Bytes of enrolled people sent to workers.",
+        lambda g: (((), g.gallery_push.bytes_sent),),
     ),
     Own(
         "event_loop_lag_seconds",

@@ -153,6 +153,8 @@ def view_of(facts: Facts, telemetry: Telemetry | None, now: float) -> View:
         return FROZEN
     if stats is not None and stats.inference_reason:
         return View(CameraState.LIVE, stats.inference_reason, redact(stats.inference_message))
+    if stats is not None and stats.outbox_problem:
+        return View(CameraState.LIVE, "EventsNotKept", redact(stats.outbox_problem))
     return View(CameraState.LIVE)
 
 
