@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, event
+from sqlalchemy import Table as SqlTable
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from camfleet_gateway.store.errors import StoreError, UnavailableError
 from camfleet_gateway.store.migrate import upgrade
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
@@ -119,6 +123,16 @@ class Database:
         """
         async with self._transaction(self._read) as session:
             yield session
+
+    def insert(self, table: SqlTable) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that can have `ON CONFLICT`, which each database spells in its own module."""
+        if self.sqlite:
+            from sqlalchemy.dialects import sqlite
+
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
     async def checkpoint(self) -> None:
         """Move SQLite's log into its file and empty it, so that nothing deleted is left there."""

@@ -15,7 +15,6 @@ from typing import Any
 
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.clock import Clock
@@ -191,8 +190,7 @@ class EventWriter:
         """Insert rows; returns the ids that were there by now."""
         if not rows:
             return []
-        dialect = sqlite if self._database.sqlite else postgresql
-        statement = dialect.insert(EVENTS).on_conflict_do_nothing(index_elements=["id"])
+        statement = self._database.insert(EVENTS).on_conflict_do_nothing(index_elements=["id"])
         inserted = set((await session.execute(statement.returning(EVENTS.c.id), rows)).scalars())
         return [row["id"] for row in rows if row["id"] not in inserted]
 
