@@ -24,6 +24,7 @@ from camfleet_worker.recognition.quality import Box, refuse
 from camfleet_worker.vision import prepare_opencv
 
 _PROGRESS_SECONDS = 2.0
+_AS_CERTAIN = 0.15
 _MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
 T = TypeVar("T")
@@ -173,13 +174,15 @@ def read_picture(file: Path) -> Image:
 def most_prominent(faces: Sequence[AnalyzedFace], image: Image) -> AnalyzedFace:
     """The face that a picture is of, where there are several: large and in the middle.
 
-    Area less twice the square of the distance from the middle, as insightface's evaluations choose it.
+    Area less twice the square of the distance from the middle, as insightface's evaluations choose it, of
+    those that are about as certain as the most certain one.
     """
     height, width = image.shape[:2]
+    least = max(face.score for face in faces) - _AS_CERTAIN
 
     def prominence(face: AnalyzedFace) -> float:
         left, top, across, down = face.box_px
         beside, above = left + across / 2 - width / 2, top + down / 2 - height / 2
         return float(across * down - 2 * (beside * beside + above * above))
 
-    return max(faces, key=prominence)
+    return max((face for face in faces if face.score >= least), key=prominence)

@@ -138,7 +138,8 @@ def verify(pairs: PairSet, faces: Faces, *, folds: int, balanced: bool, default:
     judged = np.full(same.size, default if threshold is None else threshold)
     parts = _folds(usable, scores, judged, share, folds) if both else ()
     wanted = ~unreadable
-    with_face = metrics.weights(pairs.same[wanted], share) * compared[wanted]
+    counted = metrics.weights(pairs.same[wanted], 0.5) if balanced else np.ones(int(wanted.sum()))
+    with_face = counted * compared[wanted]
     return Verification(
         genuine=int(same.sum()),
         impostor=int((~same).sum()),

@@ -1,0 +1,186 @@
+"""The figures of `camfleet eval`, on scores whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from camfleet.evaluation import metrics
+from camfleet.evaluation.box_table import KnownPicture, compare
+from camfleet.evaluation.gather import FoundBoxes, Looked
+from camfleet.evaluation.pair_set import PairSet, assign_folds
+from camfleet.evaluation.people_folder import PeopleFolder, make_pairs
+from camfleet.evaluation.verification import look_up, verify
+
+SCORES = np.array([0.9, 0.8, 0.4, 0.6, 0.3, 0.1])
+SAME = np.array([True, True, True, False, False, False])
+PLAIN = np.ones(6)
+
+
+def pair_set(pairs: list[tuple[int, int]], people: list[int]) -> PairSet:
+    x, y = (np.array(side, np.intp) for side in zip(*pairs, strict=True))
+    of = np.array(people, np.intp)
+    files = tuple(Path(f"{number}.jpg") for number in range(len(people)))
+    return PairSet(files, of, x, y, of[x] == of[y])
+
+
+def all_pairs(count: int) -> list[tuple[int, int]]:
+    return [(one, other) for one in range(count) for other in range(one + 1, count)]
+
+
+def test_the_threshold_lies_in_the_middle_of_the_widest_best_gap() -> None:
+    assert metrics.best_threshold(SCORES, SAME, PLAIN) == pytest.approx(0.7)
+    assert metrics.accuracy(SCORES, SAME, PLAIN, 0.7) == pytest.approx(5 / 6)
+    scores, same = np.array([0.2, 0.8]), np.array([False, True])
+    assert metrics.best_threshold(scores, same, np.ones(2)) == pytest.approx(0.5)
+
+
+def test_weights_make_few_genuine_pairs_count_as_much_as_many_impostors() -> None:
+    same = np.array([True] + [False] * 9)
+    weight = metrics.weights(same, 0.5)
+    assert weight[same].sum() == pytest.approx(weight[~same].sum())
+    scores = np.array([0.5, 0.6, *([0.1] * 8)])
+    assert metrics.accuracy(scores, same, weight, 0.9) == pytest.approx(0.5)
+    assert metrics.accuracy(scores, same, weight, 0.3) == pytest.approx(1 - 0.5 / 9)
+
+
+def test_area_under_the_curve_counts_ties_half() -> None:
+    assert metrics.area_under_curve(SCORES, SAME) == pytest.approx(8 / 9)
+    assert metrics.area_under_curve(np.array([0.5, 0.5]), np.array([True, False])) == pytest.approx(0.5)
+    assert metrics.area_under_curve(np.array([0.5]), np.array([True])) is None
+
+
+def test_rates_at_false_accepts_are_only_told_where_there_are_enough_impostors() -> None:
+    scores = np.concatenate((np.linspace(0, 0.5, 100), [0.44, 0.6, 0.7, 0.8]))
+    same = np.arange(104) >= 100
+    at = metrics.at_false_accepts(scores, same, 0.1)
+    assert at is not None and at.far == pytest.approx(0.1) and at.frr == pytest.approx(0.25)
+    at = metrics.at_false_accepts(scores, same, 0.01)
+    assert at is not None and at.far == pytest.approx(0.01) and at.frr == pytest.approx(0.25)
+    assert metrics.at_false_accepts(scores, same, 0.001) is None
+
+
+def test_equal_error_is_where_both_rates_meet() -> None:
+    equal = metrics.equal_error(SCORES, SAME)
+    assert equal.far == pytest.approx(1 / 3) and equal.frr == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("people", [4, 9, 40])
+def test_no_person_is_in_two_folds(people: int) -> None:
+    of = [person for person in range(people) for _ in range(3)]
+    pairs = pair_set(all_pairs(len(of)), of)
+    part = assign_folds(pairs, 10)
+    assert part is not None and part.shape == (people,)
+    parts = int(part.max()) + 1
+    assert 2 <= parts <= min(10, people // 2)
+    for number in range(parts):
+        inside = (part[pairs.people[pairs.x]] == number) & (part[pairs.people[pairs.y]] == number)
+        assert pairs.same[inside].any() and (~pairs.same[inside]).any()
+
+
+def test_people_that_are_compared_stay_together_where_that_is_possible() -> None:
+    of, pairs = [], []
+    for couple in range(20):  # each couple is compared with itself only, as in LFW's ten folds
+        first = len(of)
+        of += [2 * couple, 2 * couple, 2 * couple + 1, 2 * couple + 1]
+        pairs += [(first, first + 1), (first + 2, first + 3), (first, first + 2), (first + 1, first + 3)]
+    made = pair_set(pairs, of)
+    part = assign_folds(made, 10)
+    assert part is not None and int(part.max()) == 9
+    assert (part[made.people[made.x]] == part[made.people[made.y]]).all()
+
+
+def test_two_people_cannot_be_held_out() -> None:
+    assert assign_folds(pair_set(all_pairs(4), [0, 0, 1, 1]), 10) is None
+
+
+def test_a_held_out_fold_does_not_choose_its_own_threshold() -> None:
+    """Two of four people score low among themselves: the others' threshold must fail them."""
+    vectors = {0: 0.0, 1: 0.0, 2: 0.9, 3: 0.9}
+    of = [0, 0, 1, 1, 2, 2, 3, 3]
+    rng = np.random.default_rng(1)
+    base = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    faces = {}
+    for place, person in enumerate(of):
+        vector = base[person] + (1 + vectors[person]) * base[8 + place % 8]
+        faces[Path(f"{place}.jpg")] = Looked((vector / np.linalg.norm(vector)).astype(np.float32), 1)
+    pairs = pair_set([(0, 1), (2, 3), (0, 2), (4, 5), (6, 7), (4, 6)], of)
+    result = verify(pairs, faces, folds=2, balanced=False, default=0.45)
+    assert len(result.folds) == 2 and result.people == 4
+    assert result.accuracy_at[0] == 1.0
+    # 0.5 for the first two, 0.22 for the others: 0.25, chosen by the first two, is too high for those.
+    assert sorted(fold.accuracy for fold in result.folds) == [pytest.approx(1 / 3), 1.0]
+    assert {failure.x.name for failure in result.failures} == {"4.jpg", "6.jpg"}
+
+
+def test_pairs_without_a_face_are_counted_apart() -> None:
+    vector = np.ones(4, np.float32) / 2
+    faces = {
+        Path("0.jpg"): Looked(vector, 1),
+        Path("1.jpg"): Looked(vector, 2),
+        Path("2.jpg"): Looked(),
+        Path("3.jpg"): Looked(problem="not a picture"),
+    }
+    made = pair_set([(0, 1), (0, 2), (1, 3)], [0, 0, 1, 1])
+    result = verify(made, faces, folds=10, balanced=False, default=0.45)
+    assert (result.genuine, result.impostor_without_face, result.unreadable) == (1, 1, 1)
+    assert result.share_with_face == pytest.approx(0.5)
+    assert result.accuracy is None and result.auc is None
+
+
+def test_looking_up_names_the_known_and_nobody_else() -> None:
+    base = np.eye(8, dtype=np.float32)
+    near = (base[0] * 0.9 + base[4] * 0.436).astype(np.float32)
+    vectors = [base[0], near, base[1], base[1], base[2]]
+    files = [Path(f"{number}.jpg") for number in range(5)]
+    faces = {file: Looked(vector, 1) for file, vector in zip(files, vectors, strict=True)}
+    found = look_up(np.array([0, 0, 1, 1, 2], np.intp), files, faces, 0.45, 0.05)
+    assert (found.right, found.unknown, found.wrong) == (4, 0, 0)
+    assert (found.strangers_unknown, found.strangers_wrong) == (4, 0)
+    strict = look_up(np.array([0, 0, 1, 1, 2], np.intp), files, faces, 0.95, 0.05)
+    assert (strict.right, strict.unknown) == (2, 2)
+
+
+def test_impostor_pairs_are_bounded_repeatable_and_never_of_one_person() -> None:
+    people = np.repeat(np.arange(30), 10)
+    files = tuple(Path(f"{number}.jpg") for number in range(people.size))
+    folder = PeopleFolder(tuple(str(person) for person in range(30)), files, people)
+    made = make_pairs(folder, impostors=1000, folds=10)
+    again = make_pairs(folder, impostors=1000, folds=10)
+    assert made.same.sum() == 30 * 45 and 900 <= (~made.same).sum() <= 1000
+    assert (made.x == again.x).all() and (made.y == again.y).all()
+    assert ((people[made.x] == people[made.y]) == made.same).all()
+    every = make_pairs(folder, impostors=100_000, folds=10)
+    assert (~every.same).sum() == 300 * 299 // 2 - 30 * 45
+
+
+def test_boxes_are_matched_once_and_ignored_ones_count_neither_way() -> None:
+    known = KnownPicture(
+        Path("a.jpg"),
+        "a.jpg",
+        (((0, 0, 100, 100), False), ((200, 0, 100, 100), False), ((400, 0, 50, 50), True)),
+    )
+    found = FoundBoxes(
+        (
+            ((0, 0, 100, 100), 0.9),
+            ((5, 5, 100, 100), 0.8),  # the same face again
+            ((245, 0, 100, 100), 0.7),  # overlaps by 0.38
+            ((405, 5, 40, 40), 0.6),  # within what is ignored
+            ((600, 0, 50, 50), 0.5),
+        )
+    )
+    half, third = compare([known], [found]).matched
+    assert (half.known, half.right, half.false) == (2, 1, 3)
+    assert (half.recall, half.precision) == (0.5, 0.25)
+    assert half.misses == (("a.jpg", (200, 0, 100, 100)),)
+    assert [box[1][0] for box in half.false_boxes] == [5, 245, 600]
+    assert (third.right, third.false, third.recall) == (2, 2, 1.0)
+
+
+def test_pictures_that_cannot_be_read_are_named_and_left_out() -> None:
+    pictures = [KnownPicture(Path("a.jpg"), "a.jpg", (((0, 0, 9, 9), False),))]
+    result = compare(pictures, [FoundBoxes(problem="No such file or directory")])
+    assert result.problems == (("a.jpg", "No such file or directory"),)
+    assert result.matched[0].known == 0 and result.matched[0].recall is None
