@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from gateway_clients import eventually
-from people_site import ADMIN, site
+from people_site import ADMIN, direction, site
 
 from camfleet_gateway.people.face_process import FaceCommand
 from camfleet_gateway.people.faces_client import FacesClient
@@ -123,6 +124,28 @@ async def test_other_portraits_have_the_right_names(tmp_path: Path) -> None:
         assert await names("obama1.jpg") == ["Barack"]
         found = await names("obama_and_biden.jpg")
         assert found == ["Joseph", "Barack", ""], "from left to right, and one whom nobody knows"
+
+
+async def test_another_model_and_all_pictures_anew(tmp_path: Path) -> None:
+    async with site(tmp_path, faces=True, model_dir=model_dir()) as here:
+        current = here.people.kit.embedder
+        assert current.startswith(f"{MODEL}@") and here.people.faces.processes == (), "told by the file"
+        ann = await here.person("Ann")
+        taken = await here.people.enrolment.analyse(portrait("obama.jpg"))
+        assert taken.embedder == current
+        old = replace(taken, embedder="mobilefacenet@000000000000", embedding=direction(1))
+        await here.people.enrolment.add(ann.id, old, ADMIN, force=True)
+        blank = replace(old, crop=b"\xff\xd8\xffno face", digest="")
+        await here.people.enrolment.add(ann.id, blank, ADMIN, force=True)
+        assert here.people.gallery.needs_reembedding(current) == 2
+        begun = await here.people.reembedding.begin(ADMIN)
+        assert (begun.running, begun.total, begun.embedder) == (True, 2, current)
+        await eventually(lambda: not here.people.reembedding.view.running, "all pictures")
+        done = here.people.reembedding.view
+        assert (done.done, done.failed) == (1, 1)
+        assert here.people.gallery.needs_reembedding(current) == 1
+        (row,) = here.people.known.people[ann.id].faces[current]
+        assert float(row @ taken.embedding) > 0.95, "the same face, from its crop"
 
 
 async def test_started_when_needed_and_ended_when_idle() -> None:

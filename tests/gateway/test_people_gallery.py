@@ -132,9 +132,10 @@ def test_rows_that_stand_for_all() -> None:
 
 
 def test_the_index_replaces_and_forgets() -> None:
-    index = FaceIndex(DIMENSIONS)
-    for n in range(200):
-        index.put(f"p{n}", np.stack([direction(n), near(direction(n), 0.8)]))
+    rows = {f"p{n}": np.stack([direction(n), near(direction(n), 0.8)]) for n in range(200)}
+    index = FaceIndex.of(list(rows.items())[:100], DIMENSIONS)
+    for person, faces in list(rows.items())[50:]:
+        index.put(person, faces)
     found = index.nearest(direction(7))
     assert found is not None and found.person_id == "p7" and found.similarity > 0.999
     without = index.nearest(direction(7), without=["p7"])

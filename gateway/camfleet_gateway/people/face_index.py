@@ -69,9 +69,10 @@ class FaceIndex:
         return self._used - 1
 
     def similarities(self, embedding: NDArray[np.float32]) -> dict[str, float]:
-        """For each person, how similar the best of their faces is."""
+        """For each person, how similar the best of their faces is; may run in a thread."""
+        people = list(self._slots.items())  # first: the rows of all of these are there by now
         values = self._rows[: self._used] @ embedding
-        return {person: float(values[slots].max()) for person, slots in self._slots.items()}
+        return {person: float(values[slots].max()) for person, slots in people}
 
     def nearest(
         self, embedding: NDArray[np.float32], *, without: Collection[str] = (), only: str | None = None

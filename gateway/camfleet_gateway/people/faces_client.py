@@ -7,6 +7,7 @@ died in its sleep costs nobody an error.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -56,7 +57,18 @@ class FacesClient:
         self._timers: dict[FaceProcess, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ready: Ready | None = None
+        self._on_disk = ""
         self._stopped = False
+
+    async def look(self) -> None:
+        """Learn which model there is without starting a process; a pack is known only by the process."""
+        if self._command is not None:
+            self._on_disk = await asyncio.to_thread(_identity, self._command)
+
+    @property
+    def identity(self) -> str:
+        """Name and hash of the model in use; empty while that is not known."""
+        return self._ready.embedder if self._ready is not None else self._on_disk
 
     @property
     def ready(self) -> Ready | None:
@@ -192,3 +204,12 @@ class FacesClient:
         task = asyncio.create_task(work, name="faces-stop")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _identity(command: FaceCommand) -> str:
+    """NAME@first 12 hex digits of the SHA-256 of its file, as the process says it; empty without one."""
+    try:
+        with (command.model_dir / f"{command.embedder}.onnx").open("rb") as file:
+            return f"{command.embedder}@{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    except OSError:
+        return ""

@@ -38,6 +38,8 @@ class GallerySource:
         self._built: OrderedDict[tuple[str, int, int], asyncio.Future[tuple[bytes, ...]]] = OrderedDict()
         self._share: Share | None = None
         self._share_since = 0
+        self._told = 0
+        """The version that listeners know of."""
         self._failing = False
 
     def version(self, embedder: str) -> int:
@@ -120,8 +122,10 @@ class GallerySource:
 
     async def refresh(self) -> None:
         """Look for changes now, and tell of them."""
-        if await self._known.refresh():
-            self._forget(self._known.version)
+        await self._known.refresh()
+        if self._known.version != self._told:  # others refresh what is known, too
+            self._told = self._known.version
+            self._forget(self._told)
             for listener in tuple(self._listeners):
                 listener()
 

@@ -36,8 +36,8 @@ class Kit:
 
     @property
     def embedder(self) -> str:
-        """The model in use; empty before the first picture."""
-        return self.faces.ready.embedder if self.faces.ready is not None else ""
+        """The model in use; empty while that is not known."""
+        return self.faces.identity
 
 
 def new_id() -> str:

@@ -77,6 +77,7 @@ class People:
         A database that is away is no reason not to start: what is there is read once it comes.
         """
         await asyncio.to_thread(shutil.rmtree, self.kit.scratch, ignore_errors=True)
+        await self.faces.look()
         try:
             await self.gallery.refresh()
             await self.erasure.sweep()

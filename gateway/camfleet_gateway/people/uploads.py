@@ -21,6 +21,8 @@ from camfleet_gateway.people.problems import RefusedError
 PICTURES_AT_ONCE = 8
 _NOT_PICTURES = ("multipart/", "application/json", "application/x-www-form-urlencoded", "text/")
 _CHUNK_BYTES = 1024 * 1024
+SILENT_SECONDS = 30.0
+"""A sender that is silent for so long gives its place to others."""
 
 
 class Uploads:
@@ -29,6 +31,7 @@ class Uploads:
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._pictures = 0
+        self._archives = 0
 
     @asynccontextmanager
     async def picture(self, request: Request) -> AsyncIterator[bytes]:
@@ -48,7 +51,7 @@ class Uploads:
         try:
             body = bytearray()
             try:
-                async for chunk in request.stream():
+                async for chunk in _chunks(request):
                     body += chunk
                     if len(body) > MAX_PICTURE_BYTES:
                         raise too_large(MAX_PICTURE_BYTES)
@@ -65,8 +68,19 @@ class Uploads:
         """The body of a request in a file, removed afterwards.
 
         Raises:
-            RefusedError: It is too large, or the disk is full.
+            RefusedError: It is too large, the disk is full, or another one is being sent.
         """
+        if self._archives:
+            raise RefusedError("Busy", "another archive is being sent; try again later", status=409)
+        self._archives += 1
+        try:
+            async with self._file(request) as path:
+                yield path
+        finally:
+            self._archives -= 1
+
+    @asynccontextmanager
+    async def _file(self, request: Request) -> AsyncIterator[Path]:
         try:
             file = await asyncio.to_thread(self._temporary)
         except OSError:
@@ -88,11 +102,24 @@ class Uploads:
         return tempfile.NamedTemporaryFile(dir=self._scratch, prefix="upload-", delete=False)  # type: ignore[return-value]
 
 
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(SILENT_SECONDS):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise RefusedError("timeout", "the body did not come to its end", status=408) from None
+        if chunk is None:
+            return
+        yield chunk
+
+
 async def _spool(request: Request, file: BinaryIO) -> None:
     taken = 0
     waiting = bytearray()
     try:
-        async for chunk in request.stream():
+        async for chunk in _chunks(request):
             taken += len(chunk)
             if taken > MAX_ARCHIVE_BYTES:
                 raise too_large(MAX_ARCHIVE_BYTES)
