@@ -97,6 +97,7 @@ export class AlertsView {
 
   #choose(filters) {
     this.#filters = filters;
+    this.#bar.show(filters);
     history.replaceState(null, "", address("alerts", filters));
     this.#reload();
   }
@@ -231,7 +232,7 @@ class AlertCard {
       h(
         "article",
         { class: "card alert-card", data: { id: alert.id, severity: alert.severity } },
-        h("a", { class: "thumb-link", href: details, tabindex: "-1", "aria-hidden": "true" }, thumbs.make(alert.crop_url ?? null, { symbol: "bell" })),
+        thumbs.make(alert.crop_url ?? null, { symbol: "bell" }),
         h(
           "div",
           { class: "card-body" },

@@ -31,7 +31,7 @@ export class EventsView {
   #paged;
   #feed = null;
   #dialog = null;
-  #cameFromList = false;
+  #fromList = false; // whether the list is what the browser goes back to from the open event
   #listening = new AbortController();
   #timer = 0;
   #more = h("button", { type: "button", class: "button primary new-events", hidden: true, onclick: () => this.#showWaiting() });
@@ -81,7 +81,7 @@ export class EventsView {
       this.#bar.show(filters);
       this.#start();
     }
-    this.#cameFromList = true;
+    this.#fromList = this.#dialog === null;
     this.#openEvent(route.filters.get("event"));
   }
 
@@ -102,6 +102,7 @@ export class EventsView {
 
   #choose(filters) {
     this.#filters = filters;
+    this.#bar.show(filters);
     history.replaceState(null, "", address("events", filters));
     this.#start();
   }
@@ -208,7 +209,6 @@ export class EventsView {
 
   #clear() {
     this.#choose(new URLSearchParams());
-    this.#bar.show(this.#filters);
   }
 
   // ── One event ───────────────────────────────────────────────────────────────────────────────────
@@ -217,12 +217,11 @@ export class EventsView {
     if ((this.#dialog?.id ?? null) === id) return;
     this.#closeDialog();
     if (!id) return;
-    const fromList = this.#cameFromList;
     const opened = new EventDialog(id, this.#days.get(id)?.event, this.#store, {
-      closed: () => this.#closed(opened, fromList),
+      closed: () => this.#closed(opened),
       changed: (event) => this.#days.get(event.id)?.show(event),
       deleted: () => {
-        this.#closed(opened, fromList);
+        this.#closed(opened);
         this.#thumbs.forget(this.#days.get(id)?.element ?? opened.dialog);
         this.#days.remove(id);
         this.#showNone();
@@ -239,10 +238,10 @@ export class EventsView {
   }
 
   /** The dialog was closed by hand: the address is that of the list again. */
-  #closed(dialog, fromList) {
+  #closed(dialog) {
     if (this.#dialog !== dialog) return;
     this.#closeDialog();
-    if (fromList) history.back();
+    if (this.#fromList) history.back();
     else history.replaceState(null, "", this.#address(null));
     this.#days.get(dialog.id)?.link.focus({ preventScroll: true });
     if (scrollY < SCROLLED_PX) this.#showWaiting(false);
@@ -255,9 +254,7 @@ export class EventsView {
     if (at + by >= ids.length - 5) this.#paged.more();
     if (!next) return;
     history.replaceState(null, "", this.#address(next));
-    const fromList = this.#cameFromList;
     this.#openEvent(next);
-    this.#cameFromList = fromList;
   }
 }
 

@@ -89,6 +89,7 @@ export class SearchView {
 
   #choose(filters) {
     this.#filters = filters;
+    this.#bar.show(filters);
     history.replaceState(null, "", address("search", filters));
     this.#start();
   }
@@ -230,8 +231,8 @@ function likeness(similarity) {
 /** The least likeness of a result. */
 function likenessFilter() {
   const select = h("select", { class: "field", id: "filter-minimum" });
-  const options = { "": "As the model says", 0.3: "0.3: more, less sure", 0.5: "0.5", 0.7: "0.7: fewer, surer" };
-  select.append(...Object.entries(options).map(([value, text]) => h("option", { value }, text)));
+  const options = [["0.2", "0.2: more, less sure"], ["", "0.3"], ["0.5", "0.5"], ["0.7", "0.7: fewer, surer"]];
+  select.append(...options.map(([value, text]) => h("option", { value }, text)));
   return {
     keys: ["minimum"],
     element: h("div", { class: "filter" }, h("label", { for: select.id }, "Least likeness"), select),
