@@ -27,6 +27,7 @@ from camfleet_gateway.picture_routes import add_pictures
 from camfleet_gateway.rest import add_rest
 from camfleet_gateway.sockets import add_sockets
 from camfleet_gateway.transport import LINK_EXTENSION
+from camfleet_gateway.vectors.routes import add_search
 from camfleet_gateway.webhooks.routes import add_webhooks
 from camfleet_protocol import __version__
 from camfleet_protocol.wire import SUBPROTOCOL
@@ -72,6 +73,7 @@ def viewer_app(gateway: Gateway) -> ASGIApp:
     add_people(app, gateway)
     add_alerts(app, gateway)
     add_webhooks(app, gateway)
+    add_search(app, gateway)
     add_sockets(app, gateway)
     metrics = MetricsPage(gateway)
     may_watch = gateway.identity.require(Role.VIEWER)

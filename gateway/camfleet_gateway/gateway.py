@@ -22,6 +22,8 @@ from camfleet_gateway.sessions import WorkerGate
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.tasks import start_task
+from camfleet_gateway.vectors.index import Target
+from camfleet_gateway.vectors.service import Vectors
 from camfleet_gateway.webhooks.config import Webhooks
 from camfleet_gateway.webhooks.sender import WebhookSender
 
@@ -62,6 +64,9 @@ class Gateway:
         self.people = People(
             self.store, wall=self.clock.wall, model_dir=settings.model_dir, embedder=settings.embedder
         )
+        index = Target(self.store.folder / "vectors", settings.milvus_url, settings.milvus_token_file)
+        self.vectors = Vectors(self.store, index, clock=self.clock)
+        self.people.erasure.on_erase(self.vectors.erased)
         self.gallery_push = GalleryPush()
         self.gallery_push.connect(self.people.gallery)
         self.workers = WorkerGate(
@@ -113,6 +118,7 @@ class Gateway:
             start_task(self.gallery_push.run(), name="gallery-push", failed=self.failed.set),
             start_task(self.alerts.run(), name="alerts", failed=self.failed.set),
             start_task(self.webhooks.run(), name="webhooks", failed=self.failed.set),
+            start_task(self.vectors.run(), name="vectors", failed=self.failed.set),
         ]
 
     async def stop(self) -> None:
@@ -125,6 +131,7 @@ class Gateway:
         await asyncio.wait(self._tasks)
         await self.directory.stop()
         await self.people.stop()
+        await self.vectors.stop()
         await self.store.stop()
 
     def _days_of(self) -> dict[str, float]:

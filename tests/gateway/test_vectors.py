@@ -1,0 +1,272 @@
+"""Vectors of events in milvus-lite: found, deleted, mended, made anew; and a server that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from camfleet_gateway.clock import Clock
+from camfleet_gateway.people.embeddings import to_bytes
+from camfleet_gateway.settings import GatewaySettings
+from camfleet_gateway.store.errors import UnavailableError
+from camfleet_gateway.store.service import Store
+from camfleet_gateway.vectors.index import Hit, IndexUnavailableError, Target, Wanted, key_of
+from camfleet_gateway.vectors.names import Name, model_hash, prefix
+from camfleet_gateway.vectors.purge import PurgeMark
+from camfleet_gateway.vectors.service import Vectors
+from camfleet_protocol.messages import EventRecord
+
+MODEL, OTHER = "mobilefacenet@b7120c095d60", "other@000000000000"
+DIMENSIONS = 128
+
+
+def face(number: int, dimensions: int = DIMENSIONS) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A direction of its own for each number."""
+    values = np.random.default_rng(number).standard_normal(dimensions).astype(np.float32)
+    return np.asarray(values / np.linalg.norm(values), np.float32)
+
+
+class Site:
+    """One start of a gateway's store and vectors."""
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.wall = 1000.0
+        clock = Clock(wall=lambda: self.wall)
+        self.store = Store(GatewaySettings(data_dir=folder), clock)
+        self.folder = folder / "vectors"
+        self.vectors = Vectors(self.store, Target(self.folder, url), clock=clock)
+
+    async def see(self, id_: str, number: int, **fields: Any) -> None:
+        dimensions = fields.pop("dimensions", DIMENSIONS)
+        embedder = fields.pop("embedder", MODEL)
+        basis = {"id": id_, "time": 100.0, "camera": "default.door", "type": "appearance"}
+        await self.store.events.store(
+            EventRecord.model_validate(basis | fields),
+            embedding=to_bytes(face(number, dimensions)[None, :]),
+            embedder=embedder,
+        )
+
+    async def find(self, number: int, limit: int = 1, model: str = MODEL, **wanted: Any) -> list[str]:
+        hits = await self.vectors.search(model, [face(number)], Wanted(**wanted), limit)
+        return [hit.event_id for hit in hits if hit.similarity > 0.9]
+
+    async def delete(self, *ids: str) -> None:
+        async with self.store.database.session() as session:
+            await self.store.events.delete(session, ids)
+
+    def on_disk(self, number: int) -> bool:
+        """Whether the index's files hold a face."""
+        wanted = np.float16(face(number)).astype(np.float32)
+        wanted = np.asarray(wanted / np.float32(np.linalg.norm(wanted)), np.float32)
+        needle = wanted[:8].tobytes()
+        return any(needle in path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+
+
+@asynccontextmanager
+async def starting(folder: Path, url: str | None = None) -> AsyncIterator[Site]:
+    site = Site(folder, url)
+    await site.store.start(lambda: None)
+    try:
+        yield site
+    finally:
+        await site.vectors.stop()
+        await site.store.stop()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with starting(tmp_path) as found:
+        yield found
+
+
+async def test_faces_are_found_by_likeness_camera_and_time(site: Site) -> None:
+    await site.see("e1", 1)
+    await site.see("e2", 2, time=200.0, camera="default.hall")
+    await site.see("e'3\"]", 1, time=300.0, camera="default.hall")
+    assert site.vectors.pending == 3
+    await site.vectors.step()
+    assert site.vectors.pending == 0
+    assert await site.find(1, 2) == ["e1", "e'3\"]"]
+    assert await site.find(2) == ["e2"]
+    assert await site.find(7) == []
+    assert await site.find(1, 2, camera="default.hall") == ["e'3\"]"]
+    assert await site.find(1, 2, since=100.0, until=300.0) == ["e1"]
+    assert await site.find(1, 2, since=300.0) == ["e'3\"]"]
+    assert await site.find(1, 2, until=100.0) == []
+    assert await site.vectors.count() == 3
+    [hit] = await site.vectors.search(MODEL, [face(1), face(1)], Wanted(until=101.0), 1)
+    assert isinstance(hit, Hit) and hit.similarity == pytest.approx(1.0, abs=1e-3)
+
+
+async def test_a_better_picture_replaces_the_vector_and_other_models_are_apart(site: Site) -> None:
+    await site.see("e1", 1)
+    await site.see("e2", 3, embedder=OTHER)
+    await site.vectors.step()
+    await site.see("e1", 2, revision=1)
+    await site.vectors.step()
+    assert (await site.find(1), await site.find(2)) == ([], ["e1"])
+    assert await site.find(3) == [] and await site.find(3, model=OTHER) == ["e2"]
+    assert await site.find(3, model="unheard@111111111111") == []
+
+
+async def test_a_vector_of_another_length_stays_out_and_stops_nothing(site: Site) -> None:
+    await site.see("e1", 1)
+    await site.vectors.step()
+    await site.see("bad", 2, dimensions=64)
+    await site.see("e3", 3)
+    await site.vectors.step()
+    assert site.vectors.pending == 0
+    assert await site.find(3) == ["e3"]
+
+
+async def test_what_is_deleted_is_found_no_more_and_soon_gone_from_the_disk(site: Site) -> None:
+    for number in range(1, 4):
+        await site.see(f"e{number}", number)
+    await site.vectors.step()
+    await site.delete("e1", "none")
+    assert await site.find(1) == []
+    assert site.on_disk(1)
+    await site.vectors.step()
+    assert site.on_disk(1)
+    site.wall += 25 * 3600
+    await site.vectors.step()
+    assert not site.on_disk(1) and site.on_disk(2)
+    assert (await site.find(2), await site.vectors.count()) == (["e2"], 2)
+    async with site.store.database.session() as session:
+        await site.vectors.erased(session, "p1")
+        await site.store.events.delete(session, ["e2"])
+    site.wall += 31
+    await site.vectors.step()
+    assert not site.on_disk(2) and site.on_disk(3)
+    await site.delete("e3")
+    site.wall += 25 * 3600
+    await site.vectors.step()
+    assert not site.on_disk(3) and await site.vectors.count() == 0
+
+
+async def test_what_waits_is_not_put_in_once_it_is_deleted(site: Site) -> None:
+    await site.see("e0", 0)
+    await site.vectors.step()
+    await site.see("e1", 1)
+    await site.delete("e1")
+    await site.vectors.step()
+    assert await site.find(1) == [] and await site.vectors.count() == 1
+
+
+async def test_the_index_is_mended_after_a_crash(tmp_path: Path) -> None:
+    async with starting(tmp_path) as site:
+        for number in range(10):
+            await site.see(f"e{number}", number, time=float(number // 3))
+        await site.vectors.step()
+        await site.see("late", 50)  # stored, and the process ends before it is in the index
+    async with starting(tmp_path) as site:
+        # While nobody looked, two events went away and one came.
+        site.store.events._deletion_hooks.clear()
+        await site.delete("e4", "e9")
+        site.vectors._pending.clear()
+        assert await site.find(4) == ["e4"] and await site.find(50) == []
+        await site.vectors.step()
+        assert await site.find(4) == [] and await site.find(50) == ["late"]
+        assert await site.find(5) == ["e5"] and await site.vectors.count() == 9
+
+
+async def test_many_of_the_same_time_and_a_lost_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    monkeypatch.setattr("camfleet_gateway.vectors.service._WINDOW", 4)
+    monkeypatch.setattr("camfleet_gateway.vectors.service._PAGE", 3)
+    async with starting(tmp_path) as site:
+        await asyncio.gather(*(site.see(f"e{n}", n, time=float(n // 8)) for n in range(20)))
+        await site.vectors.step()
+        assert await site.vectors.count() == 20
+    shutil.rmtree(tmp_path / "vectors")
+    async with starting(tmp_path) as site:
+        await site.vectors.step()
+        assert await site.vectors.count() == 20
+        site.vectors._compare = True
+        await site.vectors.step()
+        assert await site.vectors.count() == 20
+        assert await site.find(13) == ["e13"]
+
+
+async def test_a_new_collection_that_was_not_finished_is_dropped(site: Site) -> None:
+    await site.see("e1", 1)
+    await site.vectors.step()
+    name = Name(model_hash(MODEL), 2).text(prefix(site.store.sealer.key_id))
+    await site.vectors._run(site.vectors.index.make, name, DIMENSIONS)
+    site.vectors._current = {}
+    assert await site.find(1) == ["e1"]
+    assert await site.vectors._run(site.vectors.index.collections, name) == []
+
+
+async def test_nothing_is_started_where_no_face_is_known(site: Site) -> None:
+    await site.vectors.step()
+    assert await site.find(1) == []
+    await site.delete("e1")
+    async with site.store.database.session() as session:
+        await site.vectors.erased(session, "p1")
+    assert not site.folder.exists()
+
+
+async def test_two_processes_do_not_share_an_index(tmp_path: Path) -> None:
+    async with starting(tmp_path) as first:
+        await first.see("e1", 1)
+        await first.vectors.step()
+        second = Site(tmp_path)
+        with pytest.raises(IndexUnavailableError, match="another process"):
+            await second.vectors._run(second.vectors.index.open)
+        assert await first.find(1) == ["e1"]
+        await second.vectors.stop()
+        await second.store.database.close()
+
+
+async def test_a_server_that_is_away_keeps_events_waiting_that_are_to_be_deleted(tmp_path: Path) -> None:
+    async with starting(tmp_path, "http://127.0.0.1:9") as site:
+        await site.see("e1", 1)
+        with pytest.raises(IndexUnavailableError):
+            await site.vectors.step()
+        assert site.vectors.pending == 1
+        with pytest.raises(UnavailableError):
+            await site.find(1)
+        with pytest.raises(UnavailableError):
+            await site.delete("e1")
+        assert await site.store.events.get("e1") is not None
+
+
+def test_a_filter_holds_nothing_but_what_it_means() -> None:
+    assert Wanted().expression() == ""
+    assert Wanted("default.door", 1.5, 2.0).expression() == (
+        'camera == "default.door" and time >= 1.5 and time < 2.0'
+    )
+    assert Wanted(camera='x" or time > 0 or camera == "').expression() == 'camera == "xortime0orcamera"'
+
+
+def test_names_and_keys() -> None:
+    name = Name(model_hash(MODEL), 12)
+    assert Name.parse(name.text("camfleet_ab_"), "camfleet_ab_") == name
+    for text in ("camfleet_cd_" + model_hash(MODEL) + "_1", "camfleet_ab_short_1", "camfleet_ab_", "x"):
+        assert Name.parse(text, "camfleet_ab_") is None
+    assert len(key_of("\ud800'")) == 40 and model_hash(MODEL) != model_hash(OTHER)
+
+
+def test_the_mark_keeps_the_earliest_time(tmp_path: Path) -> None:
+    mark = PurgeMark(tmp_path / "vectors" / "purge")
+    assert mark.due() == math.inf
+    mark.ask(50.0)
+    mark.ask(60.0)
+    assert PurgeMark(tmp_path / "vectors" / "purge").due() == 50.0
+    mark.ask(40.0)
+    assert mark.due() == 40.0
+    (tmp_path / "vectors" / "purge").write_text("half a")
+    assert mark.due() == 0.0
+    mark.done()
+    assert mark.due() == math.inf
