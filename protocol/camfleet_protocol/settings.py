@@ -110,11 +110,16 @@ class Settings(_Settings):
     @property
     def recognition(self) -> bool:
         """Whether faces are to be recognised: switched on, and it is said how long anything is kept."""
-        return (
-            self.inference.enabled
-            and self.inference.face_recognition.enabled
-            and self.privacy.retention_days is not None
-        )
+        return self._recognition_wanted and self.privacy.retention_days is not None
+
+    @property
+    def retention_missing(self) -> bool:
+        """Whether faces are not recognised only because it is not said how long anything is kept."""
+        return self._recognition_wanted and self.privacy.retention_days is None
+
+    @property
+    def _recognition_wanted(self) -> bool:
+        return self.inference.enabled and self.inference.face_recognition.enabled
 
     @property
     def hash(self) -> str:

@@ -501,6 +501,17 @@ def test_a_scheduler_that_counts_nodes_anew_is_not_worth_a_write() -> None:
     assert reasons(plan_camera(look(told, full), NOW + 60))["Scheduled"] == ("False", "NodeFull")
 
 
+@pytest.mark.parametrize(
+    ("retention", "degraded"),
+    [(None, ("True", "RetentionMissing")), (14, ("False", "AsExpected"))],
+)
+def test_recognition_without_retention_is_said(retention: int | None, degraded: tuple[str, str]) -> None:
+    of = camera(inference={"faceRecognition": {"enabled": True}}, privacy={"retentionDays": retention})
+    plan = plan_camera(look(of, running(1, of=of), health=HEALTHY), NOW)
+    assert reasons(plan)["Degraded"] == degraded
+    assert reasons(plan)["Ready"] == ("True", "Streaming")
+
+
 def test_a_preferred_gpu_is_waited_for_a_while_then_a_cpu_is_taken() -> None:
     of = camera(gpu={"mode": "Preferred"})
     early = plan_camera(look(of, unplaced(of, NOW - 20)), NOW)

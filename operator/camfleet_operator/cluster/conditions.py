@@ -52,6 +52,7 @@ class Situation:
             heard, for an operator that has just started knows less than the one before it.
         gpu_resource: The resource that stands for a GPU with this camera.
         on_cpu_instead: Whether it runs on a CPU though it prefers a GPU.
+        nobody_recognised: Whether recognition is switched on, and not said how long anything is kept.
         held: Why a bad worker is not moved, in a sentence, if that is so.
     """
 
@@ -61,6 +62,7 @@ class Situation:
     before: Mapping[str, Fact] = field(default_factory=dict)
     gpu_resource: str = ""
     on_cpu_instead: bool = False
+    nobody_recognised: bool = False
     held: str = ""
 
 
@@ -163,6 +165,8 @@ def _degraded(situation: Situation, streaming: Fact) -> Fact:
         return Fact(_TRUE, health.reason, _joined(health.message, situation.held))
     if situation.on_cpu_instead:
         return Fact(_TRUE, "GPUUnavailable", "no GPU was free; the worker runs on a CPU")
+    if situation.nobody_recognised:
+        return Fact(_TRUE, "RetentionMissing", "no face is recognised: privacy.retentionDays is not set")
     return Fact(_FALSE, "AsExpected")
 
 

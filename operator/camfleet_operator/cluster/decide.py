@@ -234,6 +234,7 @@ def plan_camera(
         before=_said_of(current, camera.status),
         gpu_resource=shape.gpu_resource if shape is not None else "",
         on_cpu_instead=_on_cpu_instead(shape, current),
+        nobody_recognised=settings is not None and settings.retention_missing,
         held=observed.held,
     )
     status = CameraStatus(
