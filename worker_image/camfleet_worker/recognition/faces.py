@@ -35,6 +35,9 @@ CONFIDENCE = 0.6
 _WEAK = 0.35
 """At the first look; enough for a picture in which nothing better is found."""
 _MAX_CANDIDATES = 200
+_TINY_SEEN = 16
+_TINY_CONFIDENCE = 0.75
+"""What is seen this small is as easily a dot of a tie's pattern."""
 _SIZES = (320, 640)
 """Pixels of the longer side; the smaller one with a border, for faces that fill the picture."""
 _BORDER = 0.25
@@ -103,7 +106,8 @@ class FaceFinder:
             if again is None:
                 continue
             better = again if seen_height < WORTH_IT_BELOW else face
-            found = certain if face.score >= self._confidence else weak
+            needed = max(self._confidence, _TINY_CONFIDENCE) if seen_height < _TINY_SEEN else self._confidence
+            found = certain if face.score >= needed else weak
             found.append(replace(better, score=(face.score + again.score) / 2))
         faces = certain or sorted(weak, key=lambda face: face.score, reverse=True)[:1]
         faces.sort(key=lambda face: face.box_px[2] * face.box_px[3], reverse=True)
