@@ -68,7 +68,7 @@ class SearchView(BaseModel):
 
 def add_search(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes."""
-    require = gateway.identity.require
+    operator = Depends(gateway.identity.require(Role.OPERATOR))
     search = FaceSearch(gateway.store, gateway.people, gateway.vectors)
     api = APIRouter(prefix="/api/faces", tags=["people"], responses=_REFUSED)
 
@@ -113,7 +113,7 @@ def add_search(app: FastAPI, gateway: Gateway) -> None:
     @api.post("/search", openapi_extra=_PICTURE)
     async def by_picture(
         request: Request,
-        principal: Annotated[Principal, Depends(require(Role.OPERATOR))],
+        principal: Principal = operator,
         camera: Filter = None,
         since: Time = None,
         until: Time = None,
@@ -137,7 +137,7 @@ def add_search(app: FastAPI, gateway: Gateway) -> None:
     @api.get("/search")
     async def by_what_is_stored(
         request: Request,
-        principal: Annotated[Principal, Depends(require(Role.OPERATOR))],
+        principal: Principal = operator,
         event: Id = None,
         person: Id = None,
         camera: Filter = None,
