@@ -102,7 +102,7 @@ class Ballot:
 
     _embeddings: list[Vectors] = field(default_factory=list)
     _weights: list[float] = field(default_factory=list)
-    _strange: list[tuple[Vectors, float]] = field(default_factory=list)
+    _strange: tuple[Vectors, float] | None = None
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -129,15 +129,18 @@ class Ballot:
         Returns:
             False if it is another face: then the ballot has begun anew with it.
         """
-        if self._weights and self._alike(embedding) < threshold * _SOMEBODY_ELSE:
-            self._strange.append((embedding, weight))
-            if suspect or len(self._strange) >= _TWICE:
-                strange, self._strange = self._strange, []
-                self._embeddings = [vector for vector, _ in strange]
-                self._weights = [each for _, each in strange]
-                return False
-            return True
-        self._strange.clear()
+        least = threshold if suspect else threshold * _SOMEBODY_ELSE
+        if self._weights and self._alike(embedding) < least:
+            before, self._strange = self._strange, (embedding, weight)
+            again = before is not None and float(before[0] @ embedding) >= threshold
+            if not (suspect or again):
+                return True  # one odd picture
+            kept = [self._strange] if suspect or before is None else [before, self._strange]
+            self._embeddings = [vector for vector, _ in kept]
+            self._weights = [each for _, each in kept]
+            self._strange = None
+            return False
+        self._strange = None
         if len(self._weights) >= MAX_SAMPLES:
             worst = min(range(len(self._weights)), key=self._weights.__getitem__)
             if weight <= self._weights[worst]:

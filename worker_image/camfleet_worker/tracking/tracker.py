@@ -29,6 +29,7 @@ _MAX_SPEED = 2.5
 _MAX_REACH = 1.5
 """Heights of its box, however long ago it was seen."""
 _MAX_GROWTH = 1.8
+_MISSED_INTERVALS = 1.6
 _JUMP = 0.5
 """Heights of its box; whoever moves further from one picture to the next may be somebody else."""
 
@@ -47,7 +48,8 @@ class Track:
         first: When it was first seen.
         last: When it was last seen.
         hits: How often it was seen.
-        jumped: Whether it may be somebody else than in the picture before.
+        jumped: Whether it moved so far that it may be somebody else than in the picture before.
+        missed: Whether it was not found in the picture before.
     """
 
     id: int
@@ -58,6 +60,7 @@ class Track:
     last: float
     hits: int = 1
     jumped: bool = False
+    missed: bool = False
     _velocity: tuple[float, float] = (0.0, 0.0)
     _interval: float = 0.0
 
@@ -98,6 +101,7 @@ class Track:
                     0.5 * (old[1] + speed[1]),
                 )
             )
+            self.missed = self.hits > 1 and gap > _MISSED_INTERVALS * self._interval
             self._interval = gap if self.hits == 1 else 0.7 * self._interval + 0.3 * gap
         self.detection, self.last, self.hits = detection, at, self.hits + 1
 
