@@ -92,8 +92,12 @@ def test_search_by_picture_and_from_an_event(make_site: Callable[..., Site], pag
     lobby, yard = (site.add(name, fps=2, **RECOGNISES) for name in ("lobby", "yard"))
     lobby.events.extend([seen(LOBBY, 1, "obama.jpg"), seen(LOBBY, 2, "biden.jpg")])
     yard.events.append(seen("default.yard", 3, "obama2.jpg"))
-    events = f"{site.url}/api/events?type=appearance"
-    eventually(lambda: len(httpx.get(events, timeout=10).json()["events"]) == 3, "three events")
+
+    def alike() -> list[str]:
+        answer = httpx.get(f"{site.url}/api/faces/search", params={"event": "seen-3"}, timeout=30)
+        return [face["event"]["id"] for face in answer.json().get("faces", [])]
+
+    eventually(lambda: alike() == ["seen-1"], "the index follows the events")
     page = pages.open(f"{site.url}/#/search")
     expect(page.locator(".empty")).to_contain_text("Where was this face seen?")
     page.locator("#search-picture").set_input_files(sample("people/obama1.jpg"))

@@ -22,6 +22,8 @@ export const getPerson = (id, options) => call("GET", person(id), undefined, opt
 export const addPerson = (document) => call("POST", "/api/people", document);
 export const changePerson = (id, changes) => call("PATCH", person(id), changes);
 export const erasePerson = (id) => call("DELETE", person(id), undefined, { timeout: PICTURE_MS });
+/** Have pictures that another model has embedded embedded by the one in use. */
+export const embedAnew = () => call("POST", "/api/people/reembed");
 export const listFaces = (id, options) => call("GET", `${person(id)}/faces`, undefined, options);
 export const addFace = (id, picture, { force = false, signal } = {}) =>
   send(`${person(id)}/faces${query({ force: force ? 1 : "" })}`, picture, { timeout: PICTURE_MS, signal });

@@ -1,8 +1,8 @@
 /** Everybody who is enrolled. */
 
 import { ApiError } from "./api.js";
-import { listPeople } from "./api-records.js";
-import { button, h, icon, setText } from "./dom.js";
+import { embedAnew, listPeople } from "./api-records.js";
+import { button, h, icon, toast } from "./dom.js";
 import { emptyState } from "./filters.js";
 import { Paged } from "./paged.js";
 import { showAddPerson, showImport, startExport } from "./people-dialogs.js";
@@ -23,6 +23,7 @@ export class PeopleView {
   #list = h("ul", { class: "cards people", role: "list" });
   #groups = h("div", { class: "segmented groups", role: "group", "aria-label": "Group" });
   #none = h("div", { class: "empty", hidden: true });
+  #outdated = h("div", { class: "notice outdated", hidden: true });
   #actions = h("div", { class: "records-actions" });
   #listening = new AbortController();
   #timer = 0;
@@ -58,6 +59,7 @@ export class PeopleView {
       { class: "records people-view", "aria-label": "People" },
       h("div", { class: "records-head" }, h("h1", {}, "People"), keptNote(store, this.#listening.signal), h("span", { class: "spacer" }), this.#actions),
       h("div", { class: "toolbar people-toolbar" }, this.#groups, h("label", { class: "search-box" }, icon("search"), this.searchField)),
+      this.#outdated,
       this.#list,
       this.#none,
       this.#paged.element,
@@ -142,9 +144,31 @@ export class PeopleView {
     if (first) {
       this.#thumbs.forget(this.#list);
       this.#list.replaceChildren();
+      this.#outdated.hidden = true;
     }
+    if (people.some((person) => person.needs_reembedding)) this.#showOutdated();
     this.#list.append(...people.map((person) => this.#card(person)));
     this.#showNone();
+  }
+
+  /** Pictures of a model that is no longer used recognise nobody. */
+  #showOutdated() {
+    const text = "The face model was changed. Some pictures were embedded by another one, and nobody is recognised by them.";
+    const anew = h("button", { type: "button", class: "button small", onclick: () => this.#embedAnew(anew) }, "Embed them anew");
+    this.#outdated.replaceChildren(h("span", {}, text), this.#store.may("admin") ? anew : " An admin can embed them anew.");
+    this.#outdated.hidden = false;
+  }
+
+  async #embedAnew(asker) {
+    asker.disabled = true;
+    try {
+      const { total } = await embedAnew();
+      toast(`${pictures(total)} are being embedded anew; this goes on in the background`);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      toast(error.message, "error");
+      asker.disabled = false;
+    }
   }
 
   #card(person) {

@@ -21,9 +21,10 @@ const REFUSED = {
 export const MAY_FORCE = new Set(["Duplicate", "LooksLikeSomebodyElse"]);
 
 /** Why a picture was not taken: a few words, and a sentence with what to do. */
-export function refusal({ code, message }) {
+export function refusal({ code, message, problems = [] }) {
   const [title, advice] = REFUSED[code] ?? ["Not added", ""];
-  const human = (message ?? "").replace(/;[^;]*force=1.*$/, ""); // there is a button for that
+  const words = problems.length && !REFUSED[code] ? problems.join("; ") : (message ?? "");
+  const human = words.replace(/;[^;]*force=1.*$/, ""); // there is a button for that
   const said = human && `${human.charAt(0).toUpperCase()}${human.slice(1)}`;
   return { title, text: (said || advice).replace(/([^.!?])$/, "$1.") };
 }
