@@ -12,64 +12,15 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from gateway_tokens import Tokens
+from people_office import FIRST, NAMES, SECOND, Office, portrait
 from people_site import ADMIN, site, zipped
 
 from camfleet_gateway.people.problems import RefusedError
 from camfleet_protocol.local import StateFolder
 from support.gateway_process import GatewayProcess
-from support.require import model_dir, sample
+from support.require import model_dir
 
 pytestmark = pytest.mark.e2e
-FIRST = ("obama.jpg", "obama2.jpg")
-SECOND = ("biden.jpg", "biden2.jpg")
-NAMES = ("Barack", "Joseph")
-
-
-class Office:
-    """A gateway with tokens and weights, and clients of each role."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tokens = Tokens(folder / "tokens.yaml")
-        self.state = StateFolder(folder / "state")
-        self.state.create()
-        self.gateway = GatewayProcess(
-            self.state, tokens_file=str(self.tokens.path), model_dir=str(model_dir())
-        )
-        self.data = self.state.root / "gateway"
-        self.clients = {
-            role: httpx.Client(base_url=self.gateway.viewer_url, headers=self.tokens.header(role), timeout=60)
-            for role in ("viewer", "operator", "admin")
-        }
-        self.viewer, self.operator, self.admin = (
-            self.clients[role] for role in ("viewer", "operator", "admin")
-        )
-
-    def person(self, name: str, **fields: Any) -> str:
-        answer = self.operator.post("/api/people", json={"name": name, **fields})
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
-
-    def add(self, person_id: str, picture: bytes, **query: Any) -> httpx.Response:
-        return self.operator.post(
-            f"/api/people/{person_id}/faces",
-            content=picture,
-            headers={"Content-Type": "image/jpeg"},
-            params=query,
-        )
-
-    def erase_all(self) -> None:
-        for person in self.admin.get("/api/people").json()["people"]:
-            assert self.admin.delete(f"/api/people/{person['id']}").status_code == 200
-
-    def close(self) -> None:
-        for client in self.clients.values():
-            client.close()
-        log = self.gateway.log
-        self.gateway.stop()
-        assert "Traceback" not in log, log
-        for name in NAMES:
-            assert name not in log, "no name of a person in the log"
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +34,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
 def office(opened: Office) -> Iterator[Office]:
     yield opened
     opened.erase_all()
-
-
-def portrait(name: str) -> bytes:
-    return sample(f"people/{name}").read_bytes()
 
 
 def changed(name: str, *, width: int = 0, quality: int = 92) -> bytes:
@@ -177,6 +124,9 @@ def test_who_may_do_what(office: Office) -> None:
         ("operator", "GET", "/api/people/export", {}, 403),
         ("operator", "POST", "/api/people/reembed", {}, 403),
         ("viewer", "GET", f"/api/people/{person}", {}, 200),
+        ("viewer", "GET", "/api/people/a%00b", {}, 422),
+        ("viewer", "GET", "/api/people?query=%00", {}, 422),
+        ("operator", "POST", "/api/events/a%00b/person", {"json": {"person_id": person}}, 422),
     ):
         answer = office.clients[role].request(method, path, **options)
         assert answer.status_code == status, (role, method, path, answer.text)
@@ -247,29 +197,29 @@ def test_an_import_twice_changes_nothing_and_an_export_restores(office: Office) 
         "people/Joseph/both.jpg": portrait("obama_and_biden.jpg"),
         "__MACOSX/people/._a.jpg": b"junk",
     }
-    report = imported(office, zipped(files))
+    report = office.imported(zipped(files))
     assert (report["format"], report["created"], report["refused"]) == ("table", 3, 1), report
     assert (report["faces_added"], report["pictures_refused"]) == (4, 2)
     rows = {row["name"]: row for row in report["rows"]}
     assert rows["Nobody"]["action"] == "refused" and "group" in rows["Nobody"]["message"]
     assert [problem["code"] for problem in rows["Joseph"]["problems"]] == ["SeveralFaces"]
     assert [problem["code"] for problem in rows["Missing"]["problems"]] == ["NoSuchFile"]
-    again = imported(office, zipped(files))
+    again = office.imported(zipped(files))
     assert (again["created"], again["updated"], again["unchanged"]) == (0, 0, 3), again
     assert again["faces_added"] == 0 and sum(row["faces_known"] for row in again["rows"]) == 4
-    updated = imported(office, b"name;external_id;group\nBarack H.;1;blocked\n")
+    updated = office.imported(b"name;external_id;group\nBarack H.;1;blocked\n")
     assert (updated["updated"], updated["rows"][0]["name"]) == (1, "Barack H.")
     assert office.operator.get("/api/people/import").json()["running"] is False
 
-    before = everybody(office)
+    before = office.everybody()
     archive = office.admin.get("/api/people/export")
     assert archive.status_code == 200 and archive.headers["content-type"] == "application/zip"
-    restored = imported(office, archive.content)
+    restored = office.imported(archive.content)
     assert (restored["format"], restored["unchanged"], restored["faces_added"]) == ("export", 3, 0)
     office.erase_all()
-    refused = imported(office, archive.content)
+    refused = office.imported(archive.content)
     assert (refused["refused"], {row["code"] for row in refused["rows"]}) == (3, {"Erased"})
-    assert everybody(office) == []
+    assert office.everybody() == []
     assert [person["name"] for person, _ in before] == ["Barack H.", "Joseph", "Missing"]
 
 
@@ -315,7 +265,7 @@ def test_archives_that_nobody_packs_by_accident(office: Office, files: dict[str,
     answer = office.operator.post("/api/people/import", content=zipped(files))
     assert answer.status_code == 422, answer.text
     assert part in answer.json()["error"]["message"]
-    assert everybody(office) == []
+    assert office.everybody() == []
 
 
 def test_links_and_nonsense_are_not_taken(office: Office) -> None:
@@ -346,24 +296,6 @@ def test_without_weights_it_says_what_to_do(tmp_path: Path) -> None:
     finally:
         gateway.stop()
         assert "Traceback" not in gateway.log, gateway.log
-
-
-def imported(office: Office, content: bytes) -> dict[str, Any]:
-    answer = office.operator.post("/api/people/import", content=content)
-    assert answer.status_code == 200, answer.text
-    report: dict[str, Any] = answer.json()
-    assert not report["error"], report
-    return report
-
-
-def everybody(office: Office) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """All people and their faces, as an operator sees them."""
-    people = office.operator.get("/api/people").json()["people"]
-    found = []
-    for person in people:
-        faces = office.operator.get(f"/api/people/{person['id']}/faces").json()["faces"]
-        found.append((person, faces))
-    return found
 
 
 def stored(data: Path, query: str) -> list[tuple[Any, ...]]:

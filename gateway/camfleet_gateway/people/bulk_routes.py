@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
@@ -48,6 +48,8 @@ _SAID_BODY: dict[str, Any] = {
         },
     }
 }
+PersonPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+EventPath = Annotated[str, Path(max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _GROUP: TypeAdapter[str] = TypeAdapter(Group)
 
 
@@ -94,7 +96,9 @@ def bulk_routes(gateway: Gateway, refused: dict[int | str, dict[str, Any]]) -> A
         responses={200: {"content": {"application/zip": {}}, "description": "The archive"}},
     )
     async def export_people(
-        cursor: Annotated[str, Query(max_length=64, description="From the header X-Next-Cursor")] = "",
+        cursor: Annotated[
+            str, Query(pattern=r"^[A-Za-z0-9_-]{0,64}$", description="From the header X-Next-Cursor")
+        ] = "",
         principal: Principal = admin,
     ) -> Response:
         """Everybody who is enrolled, with pictures and plain vectors, for `/api/people/import`.
@@ -121,7 +125,7 @@ def bulk_routes(gateway: Gateway, refused: dict[int | str, dict[str, Any]]) -> A
         return people.reembedding.view
 
     @api.delete("/{person_id}")
-    async def erase_person(person_id: str, principal: Principal = admin) -> ErasedView:
+    async def erase_person(person_id: PersonPath, principal: Principal = admin) -> ErasedView:
         """Erase a person: their faces, pictures and vectors; their events stay without them.
 
         The audit log keeps that it was done.
@@ -139,7 +143,7 @@ def saying_routes(gateway: Gateway, refused: dict[int | str, dict[str, Any]]) ->
 
     @api.post("/api/events/{event_id}/person", openapi_extra=_SAID_BODY)
     async def say_who(
-        event_id: str,
+        event_id: EventPath,
         request: Request,
         force: Annotated[str | None, Query(description="1: accept a face much like somebody else")] = None,
         principal: Principal = operator,

@@ -66,10 +66,10 @@ class ExportedFace(_Line):
     person_id: PersonId
     negative: bool = False
     source: Literal["upload", "event", "import"]
-    event_id: Annotated[str | None, Field(max_length=64)] = None
+    event_id: Annotated[str | None, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")] = None
     digest: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]*$")] = ""
     quality: Annotated[float, Field(ge=0, le=1)] = 0.0
-    embedder: Annotated[str, Field(min_length=1, max_length=128)]
+    embedder: Annotated[str, Field(max_length=128, pattern=r"^[\x21-\x7e]+$")]
     embedding: Annotated[str, Field(max_length=4096)]
     """Base64 of little-endian float16."""
     created: _Time

@@ -45,8 +45,10 @@ async def find_people(
     """People by name.
 
     Raises:
-        RefusedError: The cursor is none of ours.
+        RefusedError: The cursor is none of ours, or no text that a database takes.
     """
+    if "\0" in query + group:
+        raise RefusedError("invalid", "query and group must be text")
     matching: list[ColumnElement[bool]] = []
     if query:
         pattern = f"%{_escaped(query.lower())}%"
@@ -180,4 +182,6 @@ def _read_cursor(cursor: str) -> tuple[str, str]:
         name, person_id = read
     except (ValueError, TypeError):
         raise RefusedError("invalid", "the cursor is none of ours") from None
-    return str(name), str(person_id)
+    if not isinstance(name, str) or not isinstance(person_id, str) or "\0" in name + person_id:
+        raise RefusedError("invalid", "the cursor is none of ours")
+    return name, person_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
 from camfleet_gateway.auth import ALL_PICTURES, Principal, Role
 from camfleet_gateway.bodies import read_model
@@ -33,6 +33,7 @@ from camfleet_gateway.people.views import (
 from camfleet_gateway.query import flag
 from camfleet_gateway.store.tables import Face
 
+Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorView, "description": "No valid token"},
     403: {"model": ErrorView, "description": "The role does not suffice"},
@@ -110,13 +111,13 @@ def _people_routes(gateway: Gateway) -> APIRouter:
             return await person_view(session, person.id, seen_by(principal))
 
     @api.get("/{person_id}")
-    async def get_person(person_id: str, principal: Principal = viewer) -> PersonView:
+    async def get_person(person_id: Id, principal: Principal = viewer) -> PersonView:
         """One person."""
         async with people.kit.database.reading() as session:
             return await person_view(session, person_id, seen_by(principal))
 
     @api.patch("/{person_id}", openapi_extra=json_body(PersonPatch, "The fields to change"))
-    async def change_person(person_id: str, request: Request, principal: Principal = operator) -> PersonView:
+    async def change_person(person_id: Id, request: Request, principal: Principal = operator) -> PersonView:
         """Change name, group, note, external id or dates; null takes a value away."""
         await people.persons.change(person_id, await read_model(request, PersonPatch), principal)
         async with people.kit.database.reading() as session:
@@ -132,7 +133,7 @@ def _face_routes(gateway: Gateway) -> APIRouter:
     api = APIRouter(prefix="/api/people/{person_id}/faces", tags=["people"], responses=REFUSED)
 
     @api.get("")
-    async def list_faces(person_id: str, _: Principal = viewer) -> FaceList:
+    async def list_faces(person_id: Id, _: Principal = viewer) -> FaceList:
         """The faces of a person, first enrolled first."""
         async with people.kit.database.reading() as session:
             faces = await faces_of(session, person_id)
@@ -140,7 +141,7 @@ def _face_routes(gateway: Gateway) -> APIRouter:
 
     @api.post("", status_code=201, openapi_extra=PICTURE_BODY)
     async def add_face(
-        person_id: str,
+        person_id: Id,
         request: Request,
         principal: Principal = operator,
         force: Annotated[str | None, Query(description="1: accept a face much like another one")] = None,
@@ -159,7 +160,7 @@ def _face_routes(gateway: Gateway) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}, "description": "The face"}},
     )
-    async def get_face(person_id: str, face_id: str, request: Request) -> Response:
+    async def get_face(person_id: Id, face_id: Id, request: Request) -> Response:
         """The picture of a face. `ticket` (of the action `pictures`) stands in for a token."""
         gateway.identity.allow_picture(request, ALL_PICTURES, "pictures")
         async with people.kit.database.reading() as session:
@@ -172,7 +173,7 @@ def _face_routes(gateway: Gateway) -> APIRouter:
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
 
     @api.delete("/{face_id}", status_code=204)
-    async def remove_face(person_id: str, face_id: str, principal: Principal = operator) -> Response:
+    async def remove_face(person_id: Id, face_id: Id, principal: Principal = operator) -> Response:
         """Remove a face and its picture."""
         await people.enrolment.remove(person_id, face_id, principal)
         return Response(status_code=204)
