@@ -3,7 +3,7 @@
 A fenced block marked `sh` is run by bash in an empty folder, block after block of one document.
 `sh background` starts and is left running until the document ends; it must print a ready line
 (`ready=WORD` names another word to wait for). `sh notest` is for what a test cannot do, such as `make demo`
-itself, which tests/e2e/test_demo.py covers.
+itself, which tests/e2e/test_demo.py covers. `sh samples` needs the weights and the sample media.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from support.fleet import eventually
+from support.require import model_dir, sample
 
 ROOT = Path(__file__).resolve().parents[1]
 _FENCE = re.compile(r"^```sh([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -75,6 +76,9 @@ def test_the_commands_work(document: str, tmp_path: Path) -> None:
         for options, block in _FENCE.findall((ROOT / document).read_text()):
             if "notest" in options:
                 continue
+            if "samples" in options:
+                environment["CAMFLEET_SAMPLE_DIR"] = str(sample("people").parent)
+                environment["CAMFLEET_MODEL_DIR"] = str(model_dir())
             script = re.sub(r"\b(8080|8081|5554)\b", lambda match: ports[match.group()], block)
             if "background" in options:
                 ready = re.search(r"ready=(\S+)", options)
