@@ -1,1 +1,7 @@
 """One camera: capture, inference, and the connection to the gateway. Binds no port."""
+
+import os
+
+# Official builds of ONNX Runtime report models and the machine to their maker, under an id that they keep in HOME.
+# They look at this once, when they are loaded; nothing loads them before this line.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
