@@ -2,6 +2,6 @@
 
 import os
 
-# Official builds of ONNX Runtime report models and the machine to their maker, under an id that they keep in HOME.
+# Official builds of ONNX Runtime report models and machines to their maker, under an id kept in HOME.
 # They look at this once, when they are loaded; nothing loads them before this line.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
