@@ -307,7 +307,7 @@ KNOWN_A = Verdict(Identity.KNOWN, Candidate("a", "a", "", 0.5), 0.1, True, 1)
         (result(0.20), 4, UNSURE, Identity.UNKNOWN, False),
         (result(0.20), 6, UNSURE, Identity.UNKNOWN, True),
         (result(None), 6, UNSURE, Identity.UNKNOWN, True),  # nobody is enrolled
-        (result(None, version=0), 6, UNSURE, Identity.UNSURE, False),  # no gallery yet
+        (result(None, version=0), 6, UNSURE, Identity.UNSURE, True),  # no gallery yet
     ],
 )
 def test_verdicts(match: MatchResult, samples: int, before: Verdict, identity: Identity, sure: bool) -> None:

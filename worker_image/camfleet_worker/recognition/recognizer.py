@@ -34,7 +34,8 @@ _BURST = 4.0
 """Also the most in one picture."""
 _EAGER_SECONDS = 0.15
 _SLOW_SECONDS = 1.0
-"""Between looks at a face of which there are enough pictures that do not say whose it is."""
+"""Between looks at a face of which there are enough pictures that do not say whose it is; more and more."""
+_SLOWEST_SECONDS = 5.0
 RECHECK_SECONDS = 10.0
 _RECHECK_BLURRED_SECONDS = 3.0
 """Where faces of strangers are blurred, a track that passes to one must not stay clear for long."""
@@ -78,6 +79,7 @@ class FaceState:
     suspect: bool = False
     """Whether the track may have passed to somebody else since its face was looked at."""
     thumb: NDArray[np.float32] | None = None
+    looks: int = 0
     next_look: float = 0.0
 
 
@@ -287,7 +289,9 @@ class Recognizer:
             blurred = settings.privacy.blur_faces is BlurFaces.UNKNOWN
             state.next_look = at + (_RECHECK_BLURRED_SECONDS if blurred else RECHECK_SECONDS)
         else:
-            state.next_look = at + (_EAGER_SECONDS if len(state.ballot) < MAX_SAMPLES else _SLOW_SECONDS)
+            state.looks += 1
+            slow = min(_SLOW_SECONDS * (state.looks // MAX_SAMPLES), _SLOWEST_SECONDS)
+            state.next_look = at + max(_EAGER_SECONDS, slow)
 
     def _judge(self, state: FaceState, rules: Rules, settings: Settings, now: float) -> None:
         gallery = self._gallery.current

@@ -70,8 +70,8 @@ def judge(result: MatchResult, *, samples: int, rules: Rules, before: Verdict = 
         before: What was decided last for the same face.
     """
     if not samples or not result.version:
-        # Before the first gallery nobody can be said to be unknown.
-        return UNSURE
+        # Before the first gallery nobody can be said to be unknown, and more pictures do not help.
+        return Verdict(sure=samples >= _SURE_KNOWN)
     best, second = result.best, result.runner_up
     runner_up = second.similarity if second is not None else -1.0
     if best is None:
