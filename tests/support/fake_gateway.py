@@ -56,6 +56,8 @@ class FakeGateway:
     frames: list[Received] = field(default_factory=list)
     stats: list[Stats] = field(default_factory=list)
     events: dict[str, EventRecord] = field(default_factory=dict)
+    event_messages: list[WorkerEvent] = field(default_factory=list)
+    """All that came, with what is attached to it."""
     event_sends: int = 0
     connections: int = 0
     accepted_at: float = 0.0
@@ -136,6 +138,7 @@ class FakeGateway:
                 self.stats.append(control)
             elif isinstance(control, WorkerEvent):
                 self.event_sends += 1
+                self.event_messages.append(control)
                 self.events[control.event.id] = control.event
                 if self.ack_events:
                     await connection.send(
