@@ -42,8 +42,7 @@ def assign_folds(pairs: PairSet, folds: int, seed: int = 0) -> Indexes | None:
     count = int(pairs.people.max()) + 1
     one, other = pairs.people[pairs.x], pairs.people[pairs.y]
     for parts in range(min(folds, count // 2), 1, -1):
-        for groups in (_linked(one, other, count), np.arange(count)):
-            part = _deal(groups, one, parts, seed)
+        for part in (_weigh(_linked(one, other, count), one, parts), _deal(one, other, count, parts, seed)):
             if _usable(part, one, other, pairs.same, parts):
                 return part
     return None
@@ -62,19 +61,28 @@ def _linked(one: Indexes, other: Indexes, count: int) -> Indexes:
         group = lowest
 
 
-def _deal(groups: Indexes, one: Indexes, parts: int, seed: int) -> Indexes:
+def _weigh(groups: Indexes, one: Indexes, parts: int) -> Indexes:
     """Give each group to the part that has the fewest pairs so far, the largest groups first."""
     sizes = np.bincount(groups[one], minlength=groups.size)
     present = np.unique(groups)
-    present = np.random.default_rng(seed).permutation(present)
-    present = present[np.argsort(-sizes[present], kind="stable")]
     load = np.zeros(parts)
     part_of_group = np.zeros(groups.size, np.intp)
-    for group in present:
+    for group in present[np.argsort(-sizes[present], kind="stable")]:
         part = int(np.argmin(load))
         part_of_group[group] = part
         load[part] += sizes[group] + 1e-6
     return part_of_group[groups]
+
+
+def _deal(one: Indexes, other: Indexes, count: int, parts: int, seed: int) -> Indexes:
+    """Deal people out one by one, to and fro, those with the most pairs first: as many to each part."""
+    sizes = np.bincount(one, minlength=count) + np.bincount(other, minlength=count)
+    shuffled = np.random.default_rng(seed).permutation(count)
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    places = np.arange(count) % (2 * parts)
+    part = np.zeros(count, np.intp)
+    part[order] = np.minimum(places, 2 * parts - 1 - places)
+    return part
 
 
 def _usable(part: Indexes, one: Indexes, other: Indexes, same: NDArray[np.bool_], parts: int) -> bool:

@@ -225,7 +225,7 @@ def _folds(pairs: PairSet, scores: Scores, judged: Scores, share: float, folds: 
         right = metrics.accuracy(
             scores[test], pairs.same[test], metrics.weights(pairs.same[test], share), threshold
         )
-        people = int(np.unique(pairs.people[pairs.x[test]]).size)
+        people = int(np.unique(pairs.people[np.concatenate((pairs.x[test], pairs.y[test]))]).size)
         results.append(Fold(threshold, right, int(test.sum()), people))
     return tuple(results)
 
