@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -256,3 +258,15 @@ def test_a_pack_is_loaded_by_insightface_and_its_licence_shown(
     aligned = [face(name).aligned for name in PICTURES]
     assert np.allclose(pack.embed(aligned), plain.embed(aligned), atol=1e-5)
     assert pack.identity == plain.identity.replace("plain", "pack")
+
+
+def test_insightface_is_not_imported_unless_it_is_asked_for() -> None:
+    script = """
+import sys
+from pathlib import Path
+from camfleet_worker.detectors.base import DetectorContext
+from camfleet_worker.recognition.faces import FaceAnalyzer
+FaceAnalyzer(DetectorContext(Path(sys.argv[1])))
+sys.exit(bool({"insightface", "onnx", "skimage", "scipy"} & sys.modules.keys()))
+"""
+    assert subprocess.run([sys.executable, "-c", script, str(model_dir())], check=False).returncode == 0

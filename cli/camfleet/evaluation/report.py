@@ -178,8 +178,8 @@ def _comparison_text(data: dict[str, Any]) -> list[str]:
     if accuracy["folds"]:
         lines += [
             f"accuracy    {_percent(accuracy['mean'])}, standard deviation {_percent(accuracy['std'])}, over "
-            f"{len(accuracy['folds'])} parts of people who are in no other part ({accuracy['pairs_tested']} pairs); "
-            f"{accuracy['weighting']}",
+            f"{len(accuracy['folds'])} parts of people who are in no other part "
+            f"({accuracy['pairs_tested']} pairs); {accuracy['weighting']}",
             f"            {_percent(accuracy['mean_with_no_face_as_failure'])} "
             "if a pair without a face counts as wrong",
         ]
