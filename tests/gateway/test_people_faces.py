@@ -185,6 +185,7 @@ async def test_no_weights_no_folder_no_package(tmp_path: Path) -> None:
             with pytest.raises(RefusedError) as refused:
                 await faces.analyze(b"x")
             assert (refused.value.code, refused.value.status) == ("ModelMissing", 503)
+            assert "onnx" in str(refused.value), "what to do"
 
 
 @pytest.mark.parametrize("picture", [b"crash", b"nonsense", b"hang"])

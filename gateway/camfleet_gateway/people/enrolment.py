@@ -189,8 +189,8 @@ class Enrolment:
         await self._kit.gallery.refresh()
 
     async def put_crop(self, row: Face, face: NewFace) -> None:
-        """Write the picture of a face."""
-        if face.crop:
+        """Write the picture of a face. None is kept of a face that is not theirs: it shows somebody else."""
+        if face.crop and not row.negative:
             await asyncio.to_thread(self._kit.snapshots.write_face, row.person_id, row.id, face.crop)
 
     async def drop_crops(self, rows: Collection[Face]) -> None:

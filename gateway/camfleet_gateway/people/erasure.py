@@ -13,16 +13,19 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import String, cast, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.auth import Principal
+from camfleet_gateway.people.embeddings import from_bytes
 from camfleet_gateway.people.enrolment import touch
 from camfleet_gateway.people.kit import Kit
-from camfleet_gateway.people.known import bump
+from camfleet_gateway.people.known import bump, face_context
 from camfleet_gateway.people.problems import unknown_person
 from camfleet_gateway.people.views import ErasedCounts
-from camfleet_gateway.store.errors import StoreError
+from camfleet_gateway.store.errors import StoreError, WrongKeyError
 from camfleet_gateway.store.events import Erased
 from camfleet_gateway.store.tables import Alert, Delivery, Event, Face, Person, RemovedPerson
 
@@ -33,6 +36,8 @@ EraseHook = Callable[[AsyncSession, str], Awaitable[None]]
 AGAIN_SECONDS = 10.0
 """An event may be on its way into another replica's transaction while somebody is erased."""
 _CHUNK = 500
+_THRESHOLD = 0.45
+"""Where no model has said its own."""
 _ALERT_WORDS = "somebody who was erased"
 
 
@@ -67,11 +72,11 @@ class Erasure:
             now = kit.wall()
             session.add(RemovedPerson(id=person_id, version=await bump(session, now), removed=now))
             erased = await self._from_events(session, person_id, person.name)
-            others = await self._negatives(session, erased.ids)
+            others = await self._negatives(session, person_id, faces, erased.ids)
             for hook in self._hooks:
                 await hook(session, person_id)
             await kit.events.before_deletion(erased.ids)
-            pictures = await asyncio.to_thread(self._files, person_id, others, erased)
+            pictures = await asyncio.to_thread(self._files, person_id, erased)
             counts = ErasedCounts(
                 faces=len(faces) + len(others),
                 events=len(erased.ids),
@@ -101,12 +106,16 @@ class Erasure:
         await session.execute(delete(Delivery).where(Delivery.body.contains(person_id, autoescape=True)))
         return erased
 
-    async def _negatives(self, session: AsyncSession, events: Sequence[str]) -> list[Face]:
-        """Faces of these events that others have as surely not theirs."""
-        found: list[Face] = []
-        for start in range(0, len(events), _CHUNK):
-            wanted = select(Face).where(Face.event_id.in_(events[start : start + _CHUNK]))
-            found.extend((await session.scalars(wanted)).all())
+    async def _negatives(
+        self, session: AsyncSession, person_id: str, faces: Sequence[Face], events: Sequence[str]
+    ) -> list[Face]:
+        """What others have as surely not theirs and shows this person: of these events, or alike."""
+        wanted = select(Face).where(Face.negative.is_(True), Face.person_id != person_id)
+        negatives = (await session.scalars(wanted)).all()
+        own = [face for face in faces if not face.negative]
+        alike = await asyncio.to_thread(self._alike, own, negatives) if own else set()
+        from_events = set(events)
+        found = [face for face in negatives if face.event_id in from_events or face.id in alike]
         for face in found:
             other = await session.get(Person, face.person_id, with_for_update=True)
             await session.delete(face)
@@ -114,9 +123,28 @@ class Erasure:
                 await touch(session, other, self._kit.wall())
         return found
 
-    def _files(self, person_id: str, others: Sequence[Face], erased: Erased) -> int:
+    def _alike(self, own: Sequence[Face], others: Sequence[Face]) -> set[str]:
+        """Which of the others are as much like one of their own as two pictures of one person are."""
+        ready = self._kit.faces.ready
+        threshold = ready.threshold if ready is not None else _THRESHOLD
+        theirs = [(face, row) for face in own if (row := self._row(face)) is not None]
+        found = set()
+        for face in others:
+            row = self._row(face)
+            for mine, mine_row in theirs:
+                same_model = mine.embedder == face.embedder and row is not None and len(row) == len(mine_row)
+                if same_model and row is not None and float(row @ mine_row) >= threshold:
+                    found.add(face.id)
+        return found
+
+    def _row(self, face: Face) -> NDArray[np.float32] | None:
+        try:
+            return from_bytes(self._kit.sealer.open(face.embedding, face_context(face.id)))
+        except (WrongKeyError, ValueError):
+            return None
+
+    def _files(self, person_id: str, erased: Erased) -> int:
         count = self._kit.snapshots.remove_person(person_id)
-        count += sum(self._kit.snapshots.remove_face(face.person_id, face.id) for face in others)
         return count + self._kit.events.remove_pictures(erased.pictures)
 
     # ── What comes late ────────────────────────────────────────────────────────────────────────────

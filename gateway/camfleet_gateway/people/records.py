@@ -51,11 +51,14 @@ async def find_people(
         raise RefusedError("invalid", "query and group must be text")
     matching: list[ColumnElement[bool]] = []
     if query:
-        pattern = f"%{_escaped(query.lower())}%"
+        folded = _pattern(query.lower())
+        # SQLite folds ASCII only: other letters are looked for as people write them.
+        written = {_pattern(text) for text in (query, query.lower(), query.title(), query.upper())}
         matching.append(
             or_(
-                func.lower(Person.name).like(pattern, escape=_ESCAPE),
-                func.lower(Person.external_id).like(pattern, escape=_ESCAPE),
+                func.lower(Person.name).like(folded, escape=_ESCAPE),
+                func.lower(Person.external_id).like(folded, escape=_ESCAPE),
+                *(Person.name.like(pattern, escape=_ESCAPE) for pattern in sorted(written)),
             )
         )
     if group:
@@ -156,7 +159,7 @@ def face_view(face: Face, embedder: str, quality: QualityView | None = None) -> 
             "embedder": face.embedder,
             "needs_reembedding": bool(embedder) and face.embedder != embedder,
             "created": face.created,
-            "url": face_url(face.person_id, face.id),
+            "url": None if face.negative else face_url(face.person_id, face.id),
         }
     )
 
@@ -166,10 +169,11 @@ def face_url(person_id: str, face_id: str) -> str:
     return f"/api/people/{person_id}/faces/{face_id}.jpg"
 
 
-def _escaped(text: str) -> str:
+def _pattern(text: str) -> str:
+    """What finds a text anywhere in another one."""
     for special in (_ESCAPE, "%", "_"):
         text = text.replace(special, _ESCAPE + special)
-    return text
+    return f"%{text}%"
 
 
 def _cursor(name: str, person_id: str) -> str:

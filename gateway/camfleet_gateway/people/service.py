@@ -50,6 +50,7 @@ class People:
         self.gallery = GallerySource(self.known, dimensions_of=self._dimensions_of)
         self.faces = FacesClient(model_dir, embedder)
         self._embedder = embedder
+        self._opened = store.opened
         self.kit = Kit(
             database=database,
             sealer=sealer,
@@ -78,12 +79,22 @@ class People:
         """
         await asyncio.to_thread(shutil.rmtree, self.kit.scratch, ignore_errors=True)
         await self.faces.look()
+        if self._opened.is_set():
+            await self._catch_up()
+        self._tasks = [start_task(self._run(), name="people", failed=failed)]
+
+    async def _run(self) -> None:
+        if not self._opened.is_set():
+            await self._opened.wait()
+            await self._catch_up()
+        await self.gallery.run()
+
+    async def _catch_up(self) -> None:
         try:
             await self.gallery.refresh()
             await self.erasure.sweep()
         except UnavailableError as error:
             logger.warning("the people are not known yet: %s", error)
-        self._tasks = [start_task(self.gallery.run(), name="people-gallery", failed=failed)]
 
     async def stop(self) -> None:
         """End what runs."""

@@ -167,7 +167,9 @@ class FaceView(BaseModel):
     embedder: str
     needs_reembedding: bool
     created: float
-    url: Annotated[str | None, Field(description="Its picture")]
+    url: Annotated[
+        str | None, Field(description="Its picture; of a face that is not theirs only the vector is kept")
+    ]
 
 
 class FaceList(BaseModel):
