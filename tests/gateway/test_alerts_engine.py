@@ -68,10 +68,10 @@ class Worker:
 class Site:
     """One start of a gateway's store and alerts, of one camera."""
 
-    def __init__(self, folder: Path, camera: Camera, time: Time) -> None:
+    def __init__(self, folder: Path, camera: Camera, time: Time, url: str | None) -> None:
         self.time = time
         self.clock = Clock(monotonic=time, wall=time)
-        self.store = Store(GatewaySettings(data_dir=folder), self.clock)
+        self.store = Store(GatewaySettings(data_dir=folder, database_url=url), self.clock)
         self.channel = Channel(DOOR, 1, clock=self.clock, linger_seconds=0)
         self.channel.set_camera(camera)
         self.channels = {DOOR: self.channel}
@@ -115,11 +115,13 @@ def time() -> Time:
     return Time()
 
 
-@pytest.fixture
-def start(tmp_path: Path, time: Time) -> Start:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def start(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> Start:
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+
     @asynccontextmanager
     async def starting(*rules: dict[str, Any]) -> AsyncIterator[Site]:
-        site = Site(tmp_path / "data", test_pattern("door", alerts=list(rules)), time)
+        site = Site(tmp_path / "data", test_pattern("door", alerts=list(rules)), time, url)
         await site.store.start(lambda: None)
         assert await site.engine._recall()
         try:

@@ -36,10 +36,10 @@ def face(number: int, dimensions: int = DIMENSIONS) -> np.ndarray[Any, np.dtype[
 class Site:
     """One start of a gateway's store and vectors."""
 
-    def __init__(self, folder: Path, url: str | None = None) -> None:
+    def __init__(self, folder: Path, url: str | None = None, database: str | None = None) -> None:
         self.wall = 1000.0
         clock = Clock(wall=lambda: self.wall)
-        self.store = Store(GatewaySettings(data_dir=folder), clock)
+        self.store = Store(GatewaySettings(data_dir=folder, database_url=database), clock)
         self.folder = folder / "vectors"
         self.vectors = Vectors(self.store, Target(self.folder, url), clock=clock)
 
@@ -70,8 +70,8 @@ class Site:
 
 
 @asynccontextmanager
-async def starting(folder: Path, url: str | None = None) -> AsyncIterator[Site]:
-    site = Site(folder, url)
+async def starting(folder: Path, url: str | None = None, database: str | None = None) -> AsyncIterator[Site]:
+    site = Site(folder, url, database)
     await site.store.start(lambda: None)
     try:
         yield site
@@ -80,9 +80,10 @@ async def starting(folder: Path, url: str | None = None) -> AsyncIterator[Site]:
         await site.store.stop()
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with starting(tmp_path) as found:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    database = None if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    async with starting(tmp_path, None, database) as found:
         yield found
 
 

@@ -76,9 +76,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 class Site:
     """One start of a gateway's store and webhooks."""
 
-    def __init__(self, folder: Path, webhooks: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, webhooks: Path, url: str | None, **options: Any) -> None:
         clock = Clock()
-        self.store = Store(GatewaySettings(data_dir=folder), clock)
+        self.store = Store(GatewaySettings(data_dir=folder, database_url=url), clock)
         self.sender = WebhookSender(self.store, Webhooks(webhooks), clock=clock, look_seconds=0.2, **options)
 
     async def event(self, id_: str, **fields: Any) -> None:
@@ -90,11 +90,13 @@ class Site:
         return found.waiting if found else 0
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Any:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+
     @asynccontextmanager
     async def starting(sending: bool = True, **options: Any) -> AsyncIterator[Site]:
-        site = Site(tmp_path / "data", tmp_path / "webhooks.yaml", **{"pause": at_once, **options})
+        site = Site(tmp_path / "data", tmp_path / "webhooks.yaml", url, **{"pause": at_once, **options})
         await site.store.start(lambda: None)
         task = asyncio.create_task(site.sender.run()) if sending else None
         try:

@@ -99,6 +99,14 @@ class Queue:
             messages = [Message(*row) for row in taken.all()]
         return sorted(messages, key=lambda message: message.created)
 
+    async def release(self, ids: Sequence[str], now: float) -> None:
+        """Have messages that were taken be due at once."""
+        if ids:
+            async with self._database.session() as session:
+                await session.execute(
+                    update(Delivery).where(Delivery.id.in_(ids), Delivery.dead.is_(False)).values(due=now)
+                )
+
     async def next_due(self, webhook: str) -> float | None:
         """When the next message is due; None if none waits."""
         query = select(func.min(Delivery.due)).where(Delivery.webhook == webhook, Delivery.dead.is_(False))

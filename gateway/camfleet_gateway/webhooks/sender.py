@@ -34,6 +34,8 @@ AT_ONCE = 8
 LOOK_SECONDS = 5.0
 """Between two looks at the files and at what others have put into the queue."""
 SWEEP_SECONDS = 600.0
+GOODBYE_SECONDS = 1.0
+"""For calls that are under way when the gateway stops."""
 RESULTS = ("delivered", "failed", "dead", "dropped")
 
 
@@ -82,6 +84,9 @@ class WebhookSender:
         self._look_seconds = look_seconds
         self._chance = random.Random()
         self._lanes: dict[str, _Lane] = {}
+        self._stopping = False
+        self._taken: set[str] = set()
+        """Messages that are being sent."""
         store.events.in_transaction(self._enqueue)
         store.events.on_stored(self._stored)
 
@@ -144,26 +149,38 @@ class WebhookSender:
             try:
                 await self._supervise(http)
             finally:
-                tasks = [lane.task for lane in self._lanes.values()]
+                # They end by themselves if they can: nothing is torn out of the database.
+                self._stopping = True
+                self.look()
+                if tasks := [lane.task for lane in self._lanes.values()]:
+                    await asyncio.wait(tasks, timeout=2 * GOODBYE_SECONDS)
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 self._lanes.clear()
+                await self._give_back()
+
+    async def _give_back(self) -> None:
+        """What was not sent is due again at once, for the next process."""
+        try:
+            await self.queue.release(sorted(self._taken), self._clock.wall())
+        except UnavailableError:
+            pass  # then when its lease has run out
+        self._taken.clear()
 
     async def _supervise(self, http: aiohttp.ClientSession) -> None:
         swept = self._clock.monotonic() - SWEEP_SECONDS
         while True:
             await asyncio.to_thread(self.webhooks.refresh)
             names = self.webhooks.current.keys()
+            for name, lane in list(self._lanes.items()):
+                if lane.task.done():  # its webhook was gone; a mistake of ours ends the gateway
+                    lane.task.result()
+                    del self._lanes[name]
             for name in names - self._lanes.keys():
                 wake = asyncio.Event()
-                lane = asyncio.create_task(self._lane(http, name, wake), name=f"webhook-{name}")
-                self._lanes[name] = _Lane(lane, wake)
-            for name in self._lanes.keys() - names:
-                self._lanes.pop(name).task.cancel()
-            for lane_of in self._lanes.values():
-                if lane_of.task.done():
-                    lane_of.task.result()  # a mistake of ours: the gateway ends and starts anew
+                task = asyncio.create_task(self._lane(http, name, wake), name=f"webhook-{name}")
+                self._lanes[name] = _Lane(task, wake)
             self.look()
             try:
                 self.counts = await self.queue.counts()
@@ -178,9 +195,10 @@ class WebhookSender:
         rate = TokenBucket(rate=RATE_PER_SECOND, burst=RATE_PER_SECOND, now=self._clock.monotonic())
         calls: set[asyncio.Task[None]] = set()
         try:
-            while (webhook := self.webhooks.current.get(name)) is not None:
+            while (webhook := self.webhooks.current.get(name)) is not None and not self._stopping:
                 wake.clear()
                 messages, wait = await self._due(name, AT_ONCE - len(calls))
+                self._taken.update(message.id for message in messages)
                 for message in messages:
                     await self._paced(rate)
                     calls.add(asyncio.create_task(self._send(http, webhook, message)))
@@ -194,6 +212,8 @@ class WebhookSender:
                 for call in done:
                     call.result()
         finally:
+            if calls:
+                await asyncio.wait(calls, timeout=GOODBYE_SECONDS)
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
@@ -220,8 +240,10 @@ class WebhookSender:
         try:
             problem, asked = await self._call(http, webhook, message)
             await self._settle(webhook.name, message, problem, asked)
+            self._taken.discard(message.id)
         except UnavailableError as error:
             # The lease runs out and the message is sent again: at least once.
+            self._taken.discard(message.id)
             logger.warning("webhook %s: what became of a message cannot be stored: %s", webhook.name, error)
 
     async def _call(
