@@ -77,7 +77,7 @@ def bulk_routes(gateway: Gateway, refused: dict[int | str, dict[str, Any]]) -> A
         async with people.uploads.archive(request) as path:
             # Shielded: the file must stay while the import reads it, also when its sender has gone.
             work = asyncio.create_task(
-                people.importer.run(path, principal, group=group, force=flag(force, default=False))
+                people.importer.run(path, principal, group=group, force=flag(force or None, default=False))
             )
             try:
                 return await asyncio.shield(work)
@@ -153,7 +153,9 @@ def saying_routes(gateway: Gateway, refused: dict[int | str, dict[str, Any]]) ->
         Or whose it is surely not: they are not recognised by such a face again.
         """
         wanted = await read_model(request, EventPerson)
-        said = await people.from_events.say(event_id, wanted, principal, force=flag(force, default=False))
+        said = await people.from_events.say(
+            event_id, wanted, principal, force=flag(force or None, default=False)
+        )
         return SaidView(
             event=said.event,
             person_id=said.person_id,

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from pathlib import Path
-from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.auth import Principal
 from camfleet_gateway.people.archive import Archive
-from camfleet_gateway.people.enrolment import Enrolment, digest_of, has_picture
+from camfleet_gateway.people.enrolment import Enrolment, NewFace, digest_of, has_picture
 from camfleet_gateway.people.import_plan import Plan, Wish, open_upload, plan_archive, plan_table
 from camfleet_gateway.people.kit import Kit
 from camfleet_gateway.people.persons import Persons
@@ -28,7 +28,8 @@ from camfleet_gateway.store.tables import Person
 
 logger = logging.getLogger(__name__)
 
-Action = Literal["created", "updated", "unchanged", "refused"]
+_AHEAD = 2
+"""Pictures of a person that are analysed at once."""
 
 
 class Importer:
@@ -154,37 +155,48 @@ class Importer:
                 row.action = "updated" if changed else "unchanged"
         row.person_id = person.id
         await self._kit.gallery.refresh()
-        for name in wish.pictures:
-            try:
-                await self._picture(person.id, name, archive, row, principal, force=force)
-            except RefusedError as error:
-                if error.status == 503:
-                    raise
-                row.problems.append(PictureProblem(picture=name, code=error.code, message=str(error)))
+        tasks: deque[asyncio.Task[NewFace | None]] = deque()
+        waiting = iter(wish.pictures)
 
-    async def _picture(
-        self,
-        person_id: str,
-        name: str,
-        archive: Archive | None,
-        row: ImportRow,
-        principal: Principal,
-        *,
-        force: bool,
-    ) -> None:
+        def look_ahead() -> None:
+            while len(tasks) < _AHEAD and (name := next(waiting, None)) is not None:
+                tasks.append(asyncio.create_task(self._prepare(person.id, name, archive), name="import"))
+
+        try:
+            for name in wish.pictures:
+                look_ahead()
+                try:
+                    face = await tasks.popleft()
+                    if face is None:
+                        row.faces_known += 1
+                        continue
+                    await self._enrolment.add(person.id, face, principal, force=force)
+                except RefusedError as error:
+                    if error.status == 503:
+                        raise
+                    row.problems.append(PictureProblem(picture=name, code=error.code, message=str(error)))
+                else:
+                    row.faces_added += 1
+                    row.action = "created" if row.action == "created" else "updated"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _prepare(self, person_id: str, name: str, archive: Archive | None) -> NewFace | None:
+        """Analyse a picture; None if the person has it already.
+
+        Raises:
+            RefusedError: It cannot be used.
+        """
         if archive is None or name not in archive:
             raise RefusedError("NoSuchFile", "there is no such picture in the archive")
         picture = await asyncio.to_thread(archive.read, name)
         digest = await asyncio.to_thread(digest_of, picture)
         async with self._kit.database.reading() as session:
             if await has_picture(session, person_id, digest):
-                row.faces_known += 1
-                return
-        face = await self._enrolment.analyse(picture, source="import")
-        await self._enrolment.add(person_id, face, principal, force=force)
-        row.faces_added += 1
-        if row.action == "unchanged":
-            row.action = "updated"
+                return None
+        return await self._enrolment.analyse(picture, source="import")
 
 
 def count(report: ImportReport, row: ImportRow) -> None:

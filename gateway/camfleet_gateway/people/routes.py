@@ -151,7 +151,7 @@ def _face_routes(gateway: Gateway) -> APIRouter:
             await faces_of(session, person_id)  # before a large body is taken in
         async with people.uploads.picture(request) as picture:
             face = await people.enrolment.analyse(picture)
-        row = await people.enrolment.add(person_id, face, principal, force=flag(force, default=False))
+        row = await people.enrolment.add(person_id, face, principal, force=flag(force or None, default=False))
         measured = face.measured.model_dump() if face.measured is not None else {"score": row.quality}
         return face_view(row, people.kit.embedder, QualityView.model_validate(measured))
 
