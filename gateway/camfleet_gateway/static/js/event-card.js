@@ -1,7 +1,7 @@
 /** One event as a card: its best picture, who or what, where and when. */
 
 import { h, setText } from "./dom.js";
-import { eventSymbol, eventText, eventTitle, isInView, personOf, pictureOf, standing } from "./event-words.js";
+import { eventSymbol, eventText, eventTitle, isAppearance, isInView, personOf, pictureOf, standing } from "./event-words.js";
 import { shortName, when } from "./words.js";
 
 /** The time alone: the date stands above the cards. */
@@ -65,7 +65,7 @@ export function tagsOf(event) {
   const group = personOf(event)?.group;
   if (group) tags.push(h("span", { class: "tag", data: { group } }, group));
   if (isInView(event)) tags.push(h("span", { class: "badge", data: { state: "live" } }, "In view"));
-  if (event.severity === "critical" || event.severity === "warning") {
+  if (!isAppearance(event) && (event.severity === "critical" || event.severity === "warning")) {
     tags.push(h("span", { class: "tag", data: { severity: event.severity } }, event.severity));
   }
   return tags;

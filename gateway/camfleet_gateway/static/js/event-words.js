@@ -26,7 +26,7 @@ const RULES = {
   CountAbove: "Too many at once",
 };
 
-const IN_VIEW_SECONDS = 60;
+const IN_VIEW_SECONDS = 300; // of a worker that died without saying so
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -64,7 +64,7 @@ function appearanceTitle(event) {
   if (person) return person.name || "Somebody known";
   const identity = identityOf(event);
   if (identity === "unknown") return "Unknown face";
-  if (identity === "unsure") return "Face, not recognised for sure";
+  if (identity === "unsure") return "Face, not sure whose";
   return capital(event.label || event.data?.label || "Something");
 }
 
@@ -78,10 +78,10 @@ export function eventText(event) {
 
 const trim = (message) => capital(message.replace(/\.$/, ""));
 
-/** How long it was there. */
-export function stay(event) {
+/** How long it was there; while it is, until now. */
+export function stay(event, now = Date.now() / 1000) {
   const { started, seen, ended } = event.data ?? {};
-  const until = event.ended ?? ended ?? seen;
+  const until = isInView(event, now) ? now : (event.ended ?? ended ?? seen);
   if (!Number.isFinite(started) || !Number.isFinite(until) || until - started < 0.5) return "";
   return duration(until - started);
 }

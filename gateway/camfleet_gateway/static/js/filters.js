@@ -16,7 +16,7 @@ const WHAT = [
   ["Objects", { kind: "object" }],
   ["Cars", { label: "car" }],
   ["Alerts", { type: "alert" }],
-  ["Cameras that come and go", { type: "camera.offline,camera.online,camera.stale,camera.recovered" }],
+  ["Cameras", { type: "camera.offline,camera.online,camera.stale,camera.recovered" }],
   ["Sources", { type: "source.lost,source.connected,source.frozen,source.unfrozen,source.auth_failed,source.ended" }],
 ];
 
