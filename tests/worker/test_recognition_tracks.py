@@ -22,7 +22,7 @@ from camfleet_protocol.appearance import Appearance, Identity
 from camfleet_protocol.detections import Detection
 from camfleet_protocol.gallery import GalleryPart, GalleryPerson, GalleryUpdate, encode_part
 from camfleet_protocol.messages import Demand
-from camfleet_protocol.settings import Settings
+from camfleet_protocol.settings import InferenceSettings, Settings
 from camfleet_protocol.vision import BlurFaces
 from camfleet_worker.detectors.base import DetectorContext, load_detector
 from camfleet_worker.detectors.group import DetectorGroup
@@ -34,7 +34,7 @@ from camfleet_worker.recognition.align import align_face
 from camfleet_worker.recognition.embedder import load_embedder
 from camfleet_worker.recognition.faces import FaceAnalyzer
 from camfleet_worker.recognition.gallery import Candidate, MatchResult
-from camfleet_worker.recognition.voting import UNSURE, Ballot, Rules, Verdict, judge
+from camfleet_worker.recognition.voting import UNSURE, Ballot, Counted, Rules, Verdict, judge
 from camfleet_worker.sources.video import VideoPicture
 from camfleet_worker.tracking.facade import Tracks
 from support.fake_gateway import Received, fake_gateway
@@ -248,6 +248,66 @@ def test_a_person_who_is_erased_is_not_known_any_more(
     assert event.person is None and event.identity is Identity.UNKNOWN and event.gallery_version == 2
 
 
+def test_a_face_that_another_one_replaces_at_once_is_another_appearance(
+    tmp_path: Path, enrolled: GalleryUpdate
+) -> None:
+    """Two people at one place, from one picture to the next: the track passes over, the name does not."""
+    image = cv2.imread(str(sample("people/obama_and_biden.jpg")))
+    assert image is not None
+    height, width = image.shape[:2]
+    walls = []
+    for left in (0.30, 0.49):  # the middles of the two faces are 0.19 apart
+        begin, end = round(left * width), round((left + 0.25) * width)
+        part = image[round(0.1 * height) : round(0.6 * height), begin:end]
+        wall = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+        across = round(part.shape[1] * HEIGHT / part.shape[0]) // 2 * 2
+        wall[:, 100 : 100 + across] = cv2.resize(part, (across, HEIGHT), interpolation=cv2.INTER_AREA)
+        walls.append(wall)
+    clip = write_clip(tmp_path / "swap.mp4", (walls[n // 15 % 2] for n in range(30)), fps=5)
+    run = Run(tmp_path, RECOGNISES)
+    middle: list[list[str]] = []
+    for number, frame in enumerate(frames(clip)):
+        found = run.show(frame, 0.2)
+        if number == 0:
+            run.tracks.apply_gallery(enrolled)
+        middle.append([face.label for face in found if 0.2 < face.box[0] + face.box[2] / 2 < 0.6])
+    names = [name for label in middle for name in label if name != "face"]
+    assert names == ["Joe"] * names.count("Joe") + ["Barack"] * names.count("Barack")
+    assert names.count("Joe") >= 12 and names.count("Barack") >= 12
+    assert not any("Joe" in label for label in middle[15:]), "not for one picture"
+    run.at += 30
+    run.tracks.tick()
+    told = [event.person.name for event in run.events() if event.person is not None]
+    assert sorted(told) == ["Barack", "Joe"]
+
+
+@pytest.mark.parametrize("mode", ["Always", "Unknown", "Never"])
+def test_pictures_of_events_are_blurred_as_the_settings_say(
+    tmp_path: Path, portraits: Path, enrolled: GalleryUpdate, analyzer: FaceAnalyzer, mode: str
+) -> None:
+    looker = Looker()
+    original = max(analyzer.analyze(scene("obama1.jpg", 0)), key=lambda face: face.box_px[3]).embedding
+    run = Run(tmp_path, {**RECOGNISES, "privacy": {"retentionDays": 7, "blurFaces": mode}})
+    nobody = enrolled.part.model_copy(update={"people": enrolled.part.people[1:]})
+    likeness: list[list[float]] = []
+    for number, frame in enumerate(list(frames(portraits))[:17]):
+        run.show(frame, 0.5)
+        if number == 0:  # without Barack
+            run.tracks.apply_gallery(GalleryUpdate(1, nobody, enrolled.vectors[nobody.size :]))
+        if number == 10:
+            run.tracks.apply_gallery(GalleryUpdate(2, enrolled.part, enrolled.vectors))
+        if number in (8, 16):
+            (item,) = run.outbox.pending(10)
+            pictures = (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for data in (item.crop, item.scene))
+            likeness.append([looker.likeness(picture, original) for picture in pictures])
+            message = item.event.message
+    assert message == "Barack in view."
+    clear_before, clear_after = mode == "Never", mode != "Always"
+    assert [like > 0.6 for like in likeness[0]] == [clear_before] * 2, likeness
+    assert [like > 0.6 for like in likeness[1]] == [clear_after] * 2, likeness
+    assert all(like > 0.6 or like < 0.35 for both in likeness for like in both)
+
+
 def test_persons_of_the_sample_clip_are_counted_with_zones_and_dwell(tmp_path: Path) -> None:
     """Six people come in one by one, stand at the table for ten seconds and more, and leave to the right."""
     table = [{"x": 0.4, "y": 0.6}, {"x": 0.75, "y": 0.6}, {"x": 0.75, "y": 1}, {"x": 0.4, "y": 1}]
@@ -317,14 +377,17 @@ def test_verdicts(match: MatchResult, samples: int, before: Verdict, identity: I
 
 
 def test_a_ballot_begins_anew_when_the_face_is_another_one() -> None:
-    one, other = np.eye(4, dtype=np.float32)[:2]
+    one, other, third = np.eye(4, dtype=np.float32)[:3]
     ballot = Ballot()
     for _ in range(4):
-        assert ballot.add(one, 0.5, threshold=0.4)
-    assert ballot.add(other, 0.9, threshold=0.4) and len(ballot) == 4, "one odd picture is not counted"
-    assert not ballot.add(other, 0.9, threshold=0.4)
-    assert len(ballot) == 2 and np.array_equal(ballot.embeddings, [other, other])
-    assert not ballot.add(one, 0.5, threshold=0.4, suspect=True), "at once where the track jumped"
+        assert ballot.add(one, 0.5, least=0.2) is Counted.YES
+    assert ballot.add(other, 0.9, least=0.2) is Counted.ODD and len(ballot) == 4
+    assert ballot.add(third, 0.9, least=0.2) is Counted.ODD, "two odd ones that are not alike"
+    assert ballot.add(third, 0.9, least=0.2) is Counted.ANEW
+    assert np.array_equal(ballot.embeddings, [third, third])
+    assert ballot.add(one, 0.5, least=0.2) is Counted.ODD
+    assert ballot.add(other, 0.5, least=0.2, at_once=True) is Counted.ANEW, "where the track jumped"
+    assert np.array_equal(ballot.embeddings, [other]), "and nothing of the odd one before"
 
 
 # ── Blur ────────────────────────────────────────────────────────────────────────────────────────────
@@ -335,8 +398,8 @@ SECOND = 1_000_000_000
 
 def test_only_pictures_whose_faces_were_looked_for_leave() -> None:
     cover = FaceCover()
-    assert cover.areas(100 * SECOND, BlurFaces.NEVER) == () and not cover.blind
-    assert cover.areas(100 * SECOND, BlurFaces.ALWAYS) == WHOLE and cover.blind, "nobody looks for faces"
+    assert cover.areas(100 * SECOND, BlurFaces.NEVER) == ()
+    assert cover.areas(100 * SECOND, BlurFaces.ALWAYS) == WHOLE, "nobody looks for faces"
     cover.saw(100 * SECOND, [Face(FACE, 1, True), Face(ELSEWHERE, 2)])
     assert len(cover.areas(100 * SECOND, BlurFaces.ALWAYS)) == 2  # type: ignore[arg-type]
     (only,) = cover.areas(100 * SECOND, BlurFaces.UNKNOWN)  # type: ignore[misc]
@@ -427,6 +490,7 @@ async def test_no_picture_of_a_worker_shows_a_face_that_must_not_be_seen(
             image = _decoded(received)
             for embedding in (joe, barack):
                 assert looker.likeness(image, embedding) < 0.35
+        assert not gateway.stats[-1].inference_reason
         await gateway.configure(settings["Unknown"])
         await gateway.send(_only_barack(enrolled))
         begin = len(gateway.frames)
@@ -439,6 +503,12 @@ async def test_no_picture_of_a_worker_shows_a_face_that_must_not_be_seen(
         await gateway.until(lambda: sum(_named(one) for one in gateway.frames[begin:]) >= 16, "some more")
         after = gateway.frames[begin:]
         assert all(looker.likeness(_decoded(one), joe) < 0.35 for one in after)
+        # Nobody looks for faces any more: then nothing is to be seen at all, and the worker says why.
+        off = settings["Unknown"].model_copy(update={"inference": InferenceSettings(enabled=False)})
+        await gateway.configure(off)
+        await gateway.until(lambda: gateway.stats[-1].inference_reason == "FacesNotFound", "it says so")
+        last = _decoded(gateway.frames[-1])
+        assert last[:30, :50].reshape(-1, 3).std(axis=0).max() < 4, "flat blocks"
 
 
 def _named(received: Received) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import cv2
@@ -45,5 +46,6 @@ def _label(image: Image, text: str, left: int, top: int, colour: tuple[int, int,
 
 
 def _ascii(text: str) -> str:
-    """OpenCV draws ASCII only."""
-    return text.encode("ascii", "replace").decode()[:32]
+    """OpenCV draws ASCII only: accents are left out, other letters become question marks."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return plain.encode("ascii", "replace").decode()[:32]

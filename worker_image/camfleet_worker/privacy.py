@@ -26,7 +26,7 @@ _HELD_MARGIN = 0.5
 """The same for a face that was there shortly before: it moves."""
 _UNTRACKED_SECONDS = 0.5
 """Instead of `HOLD_SECONDS` for what may be a face that is found again elsewhere."""
-_BLIND_SECONDS = 5.0
+_BLIND_SECONDS = 3.0
 _BLOCKS = 8
 _MAX_FACES = 256
 
@@ -62,12 +62,13 @@ class FaceCover:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._looks: list[_Look] = []
-        self._blind_at = float("-inf")
+        self._blind_since = self._blind_at = float("-inf")
 
     @property
     def blind(self) -> bool:
-        """Whether a picture had to be covered as a whole, just now."""
-        return time.monotonic() - self._blind_at < _BLIND_SECONDS
+        """Whether pictures have to be covered as a whole, and not only while detectors are loaded."""
+        now = time.monotonic()
+        return now - self._blind_at < _BLIND_SECONDS < now - self._blind_since
 
     def saw(self, captured_ns: int, faces: Sequence[Face]) -> None:
         """Faces were looked for in this picture, and these found."""
@@ -112,7 +113,10 @@ class FaceCover:
                 newest = self._looks[-1].captured_ns if self._looks else 0
             if abs(captured_ns - newest) <= STALE_SECONDS * 1e9:
                 return Wait.WAIT
-            self._blind_at = time.monotonic()
+            now = time.monotonic()
+            if now - self._blind_at >= _BLIND_SECONDS:
+                self._blind_since = now
+            self._blind_at = now
             return WHOLE
         return tuple(face.box for face in faces if mode is BlurFaces.ALWAYS or not face.known)
 

@@ -24,7 +24,15 @@ from camfleet_worker.recognition.align import align_face
 from camfleet_worker.recognition.embedder import Embedder, load_embedder
 from camfleet_worker.recognition.gallery import GalleryStore, Vectors
 from camfleet_worker.recognition.quality import RECOGNITION_LIMITS, QualityLimits, measure, refuse
-from camfleet_worker.recognition.voting import MAX_SAMPLES, UNSURE, Ballot, Rules, Verdict, judge
+from camfleet_worker.recognition.voting import (
+    MAX_SAMPLES,
+    UNSURE,
+    Ballot,
+    Counted,
+    Rules,
+    Verdict,
+    judge,
+)
 from camfleet_worker.tracking.tracker import Track
 
 logger = get_logger(__name__)
@@ -51,6 +59,12 @@ second, half of all other people have less than 0.4 and one in ten more than 0.6
 has less than 0.64, half more than 0.88."""
 _LIKE_BLURRED = 0.75
 """Where a stranger must not be taken for somebody known: one in a hundred other people is above."""
+_SAME = 0.5
+"""Of the threshold: a picture less alike to the others than that is not of the same face."""
+_SAME_DOUBTFUL = 0.75
+"""The same where the track may have passed to somebody else."""
+_SAME_STRICT = 1.0
+"""The same where a stranger must not be taken for somebody known."""
 _AROUND = 0.35
 """Of the box, cut out on each side of a face: an aligned face reaches beyond its box."""
 _LANDMARKS = 5
@@ -76,8 +90,10 @@ class FaceState:
     best_at: float = 0.0
     generation: int = 0
     ballot: Ballot = field(default_factory=Ballot)
-    suspect: bool = False
+    doubtful: bool = False
     """Whether the track may have passed to somebody else since its face was looked at."""
+    suspect: bool = False
+    """Whether that is so likely that nothing is said of whose it is."""
     thumb: NDArray[np.float32] | None = None
     looks: int = 0
     next_look: float = 0.0
@@ -240,14 +256,15 @@ class Recognizer:
             if len(state.ballot):
                 like = 1.0 if before is None else float(before @ state.thumb)
                 changed = track.missed or like < (_LIKE_BLURRED if blurred else _LIKE)
+                state.doubtful |= track.jumped or changed
                 state.suspect |= track.jumped or (changed and blurred)
-                if state.suspect or changed:
+                if state.doubtful:
                     state.next_look = min(state.next_look, at)
             if at >= state.next_look:
                 due.append((track, state))
         due.sort(
             key=lambda item: (
-                item[1].verdict.sure and not item[1].suspect,
+                item[1].verdict.sure and not item[1].doubtful,
                 len(item[1].ballot) > 1,
                 -item[0].detection.box[3],
             )
@@ -279,14 +296,18 @@ class Recognizer:
 
     def _count(self, look: _Look, vector: Vectors, rules: Rules, settings: Settings, at: float) -> None:
         state = look.state
-        if not state.ballot.add(vector, look.quality, threshold=rules.threshold, suspect=state.suspect):
+        blurred = settings.privacy.blur_faces is BlurFaces.UNKNOWN
+        alike = _SAME if not state.doubtful else _SAME_STRICT if blurred else _SAME_DOUBTFUL
+        counted = state.ballot.add(
+            vector, look.quality, least=alike * rules.threshold, at_once=state.doubtful
+        )
+        if counted is Counted.ANEW:
             state.verdict, state.best, state.generation = UNSURE, None, state.generation + 1
-        state.suspect = False
+        state.suspect = state.doubtful = counted is Counted.ODD
         if state.best is None or look.quality > state.best_quality:
             state.best, state.best_quality, state.best_at = vector, look.quality, at
         self._judge(state, rules, settings, at)
-        if state.verdict.sure:
-            blurred = settings.privacy.blur_faces is BlurFaces.UNKNOWN
+        if state.verdict.sure and not state.doubtful:
             state.next_look = at + (_RECHECK_BLURRED_SECONDS if blurred else RECHECK_SECONDS)
         else:
             state.looks += 1

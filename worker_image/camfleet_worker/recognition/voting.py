@@ -7,6 +7,7 @@ good pictures; all else is unsure. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 
@@ -25,8 +26,6 @@ _SURE_UNKNOWN = 6
 _WELL_BELOW = 0.1
 _STICKS = 0.05
 """Who is known stays so down to this far below the threshold, and with half of the margin."""
-_SOMEBODY_ELSE = 0.5
-"""Of the threshold: a picture less alike to the others than that is not of the same face."""
 _TWICE = 2
 
 
@@ -96,6 +95,17 @@ def _nobody(samples: int, runner_up: float, version: int) -> Verdict:
     return Verdict(identity, None, runner_up, samples >= _SURE_UNKNOWN, version)
 
 
+class Counted(Enum):
+    """What became of a picture."""
+
+    YES = "yes"
+    """It is of the same face."""
+    ODD = "odd"
+    """It is not, and was left out."""
+    ANEW = "anew"
+    """It is of another face, and the ballot has begun anew with it."""
+
+
 @dataclass(slots=True)
 class Ballot:
     """The best pictures of one face."""
@@ -117,38 +127,34 @@ class Ballot:
         """What each counts."""
         return list(self._weights)
 
-    def add(self, embedding: Vectors, weight: float, *, threshold: float, suspect: bool = False) -> bool:
+    def add(self, embedding: Vectors, weight: float, *, least: float, at_once: bool = False) -> Counted:
         """Count another picture.
 
         Args:
             embedding: Of length 1.
             weight: Quality of the picture, above 0.
-            threshold: Similarity from which faces are one person's, for this model.
-            suspect: Whether the face may be another one than in the picture before.
-
-        Returns:
-            False if it is another face: then the ballot has begun anew with it.
+            least: How alike it must be to the others to be of the same face.
+            at_once: One picture that is not is enough to say that the face is another one by now.
         """
-        least = threshold if suspect else threshold * _SOMEBODY_ELSE
         if self._weights and self._alike(embedding) < least:
             before, self._strange = self._strange, (embedding, weight)
-            again = before is not None and float(before[0] @ embedding) >= threshold
-            if not (suspect or again):
-                return True  # one odd picture
-            kept = [self._strange] if suspect or before is None else [before, self._strange]
+            again = before is not None and float(before[0] @ embedding) >= least
+            if not (at_once or again):
+                return Counted.ODD
+            kept = [self._strange] if at_once or before is None else [before, self._strange]
             self._embeddings = [vector for vector, _ in kept]
             self._weights = [each for _, each in kept]
             self._strange = None
-            return False
+            return Counted.ANEW
         self._strange = None
         if len(self._weights) >= MAX_SAMPLES:
             worst = min(range(len(self._weights)), key=self._weights.__getitem__)
             if weight <= self._weights[worst]:
-                return True
+                return Counted.YES
             del self._embeddings[worst], self._weights[worst]
         self._embeddings.append(embedding)
         self._weights.append(weight)
-        return True
+        return Counted.YES
 
     def _alike(self, embedding: Vectors) -> float:
         return float(np.average(self.embeddings @ embedding, weights=self._weights))
