@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def test_the_report_for_people(people: Path, tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("a,b,c\n1,2,3\n", "no column file_x, file_y, same"),
+        ("file_x,file_y,same\n" + "x" * 200_000, "is no table"),
         ("", "no column"),
         ("file_x,file_y,same\na.jpg,b.jpg,perhaps\n", "line 2: same is 'perhaps'"),
         ("file_x,file_y,same\na.jpg\n", "line 2: 1 columns are too few"),
@@ -134,6 +136,15 @@ def test_a_table_that_cannot_be_used_is_an_error_that_says_why(
         cli, ["eval", "pairs", "--images", str(tmp_path), "--pairs", str(tmp_path / "pairs.csv")]
     )
     assert done.exit_code == 1 and complaint in done.output and "Traceback" not in done.output
+
+
+def test_names_on_disk_need_not_be_text(people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people / "biden", tmp_path / "biden")
+    (tmp_path / "odd").mkdir()
+    (Path(os.fsdecode(bytes(tmp_path / "odd") + b"/\xe9.jpg"))).write_bytes(b"nothing")
+    for options in ([], ["--json"]):
+        done = run("identities", "--images", tmp_path, *options)
+        assert done.exit_code == 0 and "\ufffd.jpg" in done.stdout
 
 
 def test_missing_weights_are_an_error_that_says_what_to_do(people: Path, tmp_path: Path) -> None:

@@ -110,7 +110,10 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
         raise PairTableError(f"{table.name} cannot be read: {error.strerror}") from None
     header, _, _ = text.lstrip().partition("\n")
     delimiter = max(",;\t", key=header.count)
-    lines = list(csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
+    try:
+        lines = list(csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise PairTableError(f"{table.name} is no table: {error}") from None
     lines = [line for line in lines if any(cell.strip() for cell in line)]
     names = [name.strip().lower() for name in lines[0]] if lines else []
     lacking = [column for column in _COLUMNS if column not in names]

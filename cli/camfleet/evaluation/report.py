@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from camfleet.evaluation.box_table import Comparison, Matched
@@ -29,10 +31,12 @@ def comparison(
     lookup: Lookup | None = None,
 ) -> Report:
     """The report of `pairs` and `identities`."""
-    no_face = [str(file) for file, looked in faces.items() if looked.embedding is None and not looked.problem]
-    several = [str(file) for file, looked in faces.items() if looked.count > 1]
-    refused = [(str(file), looked.refused) for file, looked in faces.items() if looked.refused]
-    unreadable = [(str(file), looked.problem) for file, looked in faces.items() if looked.problem]
+    no_face = [
+        _path(file) for file, looked in faces.items() if looked.embedding is None and not looked.problem
+    ]
+    several = [_path(file) for file, looked in faces.items() if looked.count > 1]
+    refused = [(_path(file), looked.refused) for file, looked in faces.items() if looked.refused]
+    unreadable = [(_path(file), looked.problem) for file, looked in faces.items() if looked.problem]
     accuracy, share = result.accuracy, result.share_with_face
     data: dict[str, Any] = {
         "command": kind,
@@ -92,8 +96,8 @@ def comparison(
         "rates": [_rates(rates) for rates in result.table],
         "failures": [
             {
-                "file_x": str(failure.x),
-                "file_y": str(failure.y),
+                "file_x": _path(failure.x),
+                "file_y": _path(failure.y),
                 "same": failure.same,
                 "score": _round(failure.score),
                 "threshold": _round(failure.threshold),
@@ -267,6 +271,11 @@ def _rates(rates: Rates | None) -> dict[str, float | None] | None:
         "far": _round(rates.far, 6),
         "frr": _round(rates.frr, 6),
     }
+
+
+def _path(file: Path) -> str:
+    """A path that can be printed: names on disk need not be UTF-8."""
+    return os.fsencode(file).decode(errors="replace")
 
 
 def _box(box: Sequence[float]) -> list[int]:

@@ -34,6 +34,8 @@ MAX_FACES = 20
 CONFIDENCE = 0.6
 _WEAK = 0.35
 """At the first look; enough for a picture in which nothing better is found."""
+_AGAIN = 0.5
+"""At the second look; what was no face in the sample pictures was mostly not found again, or with less."""
 _MAX_CANDIDATES = 200
 _TINY_SEEN = 16
 _TINY_CONFIDENCE = 0.75
@@ -86,7 +88,7 @@ class FaceFinder:
     def find(self, image: Image, *, max_faces: int | None = None) -> list[FoundFace]:
         """All faces, the largest first.
 
-        What is as certain as `confidence` is looked at again, alone, and counts if it is found again; its
+        What is as certain as `confidence` is looked at again, alone, and counts if it is found there too; its
         score is the mean of both. Where there is none, the most certain one that was found twice will do.
 
         Args:
@@ -107,7 +109,7 @@ class FaceFinder:
                 continue
             better = again if seen_height < WORTH_IT_BELOW else face
             needed = max(self._confidence, _TINY_CONFIDENCE) if seen_height < _TINY_SEEN else self._confidence
-            found = certain if face.score >= needed else weak
+            found = certain if face.score >= needed and again.score >= _AGAIN else weak
             found.append(replace(better, score=(face.score + again.score) / 2))
         faces = certain or sorted(weak, key=lambda face: face.score, reverse=True)[:1]
         faces.sort(key=lambda face: face.box_px[2] * face.box_px[3], reverse=True)
