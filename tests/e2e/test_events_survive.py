@@ -29,7 +29,7 @@ from support.worker_process import WorkerProcess, worker_process
 OUTAGE = 60.0 if os.environ.get("CAMFLEET_FAULTS") == "full" else 4.0
 DEADLINE = 60.0
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 5 * OUTAGE)]
 
 
 async def eventually(check: Callable[[], Any], what: str, within: float = DEADLINE) -> Any:
