@@ -31,7 +31,7 @@ from camfleet_worker.outbox import Outbox
 from camfleet_worker.picture import Image
 from camfleet_worker.privacy import WHOLE, Face, FaceCover, Wait, pixelated
 from camfleet_worker.recognition.align import align_face
-from camfleet_worker.recognition.embedder import load_embedder
+from camfleet_worker.recognition.embedder import OnnxEmbedder, load_embedder
 from camfleet_worker.recognition.faces import FaceAnalyzer
 from camfleet_worker.recognition.gallery import Candidate, MatchResult
 from camfleet_worker.recognition.voting import UNSURE, Ballot, Counted, Rules, Verdict, judge
@@ -227,6 +227,23 @@ def test_nothing_is_embedded_unless_retention_is_set(tmp_path: Path, portraits: 
     assert run.tracks.embedder == "" and run.tracks.reason == "RetentionMissing"
     (item,) = run.outbox.pending(10)
     assert item.event.message == "A face in view." and item.embedding == b"" and item.crop
+
+
+def test_a_model_that_fails_costs_the_names_and_nothing_else(
+    tmp_path: Path, portraits: Path, enrolled: GalleryUpdate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, RECOGNISES)
+    shown = iter(list(frames(portraits)))
+    with monkeypatch.context() as broken:
+        broken.setattr(OnnxEmbedder, "embed", lambda self, faces: 1 / 0)
+        for _ in range(4):
+            found = run.show(next(shown), 0.5)
+        assert [face.label for face in found] == ["face"]
+        assert run.tracks.reason == "RecognitionFailed" and "ZeroDivisionError" in run.tracks.message
+    run.tracks.apply_gallery(enrolled)
+    for _ in range(4):
+        found = run.show(next(shown), 0.5)
+    assert [face.label for face in found] == ["Barack"] and run.tracks.reason == ""
 
 
 def test_a_person_who_is_erased_is_not_known_any_more(

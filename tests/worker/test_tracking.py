@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -309,6 +310,20 @@ def test_an_unknown_person_does_not_continue_a_known_one() -> None:
     play.show(1)
     play.show(3, face(2, Identity.UNKNOWN))
     assert play.events == ["e1", "e2"]
+
+
+def test_a_track_that_takes_over_gives_no_picture_until_its_own_say_who_it_is() -> None:
+    play = Play()
+    play.show(3, face(1, Identity.KNOWN, ALEX, first=0.2))
+    play.show(1)
+    taken: list[Thing] = []
+    for number in range(20):
+        at = START + play.at + 0.2 * number
+        sighting = replace(face(2, Identity.UNSURE, first=play.at)(0), rank=2.0)
+        taken += [one for one, _ in play.appearances.observe([sighting], ZONES, at=at, live=[2])]
+    (thing,) = play.appearances
+    assert thing.identity is Identity.KNOWN and thing.key == (2, 0), "taken for the same person, by its place"
+    assert not [one for one in taken if one is thing], "but its picture may be somebody else's"
 
 
 def test_a_flickering_zone_is_told_seldom() -> None:

@@ -18,6 +18,7 @@ from camfleet_protocol.appearance import Identity
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.vision import BlurFaces
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
+from camfleet_worker.detectors.providers import GpuFaultError, is_gpu_fault
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Image, Picture
 from camfleet_worker.recognition.align import align_face
@@ -179,9 +180,10 @@ class Recognizer:
                 looks.append(look)
         if looks:
             self._budget -= len(looks)
-            vectors = embedder.embed([look.aligned for look in looks])
-            for look, vector in zip(looks, vectors, strict=True):
-                self._count(look, vector, rules, settings, at)
+            vectors = self._embed(embedder, [look.aligned for look in looks])
+            for look, vector in zip(looks, vectors, strict=False):
+                if np.isfinite(vector).all():
+                    self._count(look, vector, rules, settings, at)
         self._settle_conflicts(tracks)
 
     def reconsider(self, settings: Settings, now: float) -> bool:
@@ -217,6 +219,27 @@ class Recognizer:
         """Forget all faces but those of these tracks."""
         if self._faces.keys() - tracks:
             self._faces = {track: state for track, state in self._faces.items() if track in tracks}
+
+    def _embed(self, embedder: Embedder, faces: Sequence[Image]) -> Vectors:
+        """Embeddings of faces; none if the model fails, which is told.
+
+        Raises:
+            GpuFaultError: The GPU is lost to this process, which must end.
+        """
+        try:
+            vectors = embedder.embed(faces)
+        except Exception as error:  # a model may raise anything; faces are followed without it
+            if is_gpu_fault(error):
+                raise GpuFaultError(f"{embedder.identity} has lost the GPU") from error
+            kind = type(error).__name__
+            self.reason, self.message = "RecognitionFailed", f"{embedder.identity} failed: {kind}"
+            if self._told != kind:
+                self._told = kind
+                logger.error("faces cannot be embedded (%s); told once", kind, exc_info=error)
+            return np.zeros((0, embedder.dimensions), np.float32)
+        if self.reason:
+            self.reason = self.message = self._told = ""
+        return vectors
 
     def _load(self, name: str) -> None:
         try:

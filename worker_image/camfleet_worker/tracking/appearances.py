@@ -194,7 +194,8 @@ class Appearances:
                 at=at,
                 patience=max(AWAY_SECONDS, sighting.patience),
             )
-            if sighting.rank > thing.best_rank:
+            # A track that took over may be of somebody else until its own pictures say who it is.
+            if sighting.rank > thing.best_rank and thing.identified_by in (None, sighting.key):
                 best.append((thing, sighting))
         return best
 

@@ -205,6 +205,9 @@ class Pipeline:
     def _tell(self, at: float) -> None:
         for thing in self._appearances.due(at):
             self._report(thing)
+        things = {thing.id for thing in self._appearances}
+        for event_id in self._snapshots.keys() - things:
+            del self._snapshots[event_id]
         self.present = self._appearances.present(at)
 
     def _report(self, thing: Thing) -> None:
@@ -239,10 +242,8 @@ class Pipeline:
             return lambda face: True
 
         def hidden(face: Face) -> bool:
-            if face.track == thing.track and thing.kind == "face":
-                return thing.identity is not Identity.KNOWN
-            verdict = self._recognizer.verdict(face.track) if face.track is not None else None
-            return verdict is None or verdict.identity is not Identity.KNOWN
+            own = thing.kind == "face" and face.track == thing.track
+            return not face.known and not (own and thing.identity is Identity.KNOWN)
 
         return hidden
 
