@@ -21,6 +21,17 @@ pytestmark = pytest.mark.browser
 expect.set_options(timeout=20_000)
 
 LOBBY, YARD = "default.lobby", "default.yard"
+COUNT_BLOBS = """
+window.blobs = {made: 0, held: new Set()};
+const [make, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
+URL.createObjectURL = (blob) => {
+  const url = make(blob);
+  window.blobs.made += 1;
+  window.blobs.held.add(url);
+  return url;
+};
+URL.revokeObjectURL = (url) => { window.blobs.held.delete(url); revoke(url); };
+"""
 
 
 def card(page: Page, event_id: str) -> Any:
@@ -43,7 +54,9 @@ def test_list_filters_and_pages(site: Site, pages: Pages) -> None:
     lobby.events.extend([thing(LOBBY, number, age=600.0 - number) for number in range(60)])
     yard.events.append(thing(YARD, 60, label="car", age=2 * 3600.0))
     stored(site, 61)
-    page = pages.open(f"{site.url}/#/events")
+    page = pages.open("about:blank")
+    page.add_init_script(COUNT_BLOBS)
+    page.goto(f"{site.url}/#/events")
     expect(card(page, "thing-59")).to_contain_text("Person")
     expect(card(page, "thing-59").locator("img")).to_be_visible()
     assert page.evaluate("document.querySelector('.event-card img').naturalWidth") == 96
@@ -60,6 +73,9 @@ def test_list_filters_and_pages(site: Site, pages: Pages) -> None:
     wanted = [f"thing-{number}" for number in [*range(59, -1, -1), 60]]
     assert [i for i in ids if i.startswith("thing")] == wanted, "newest first"
 
+    made, held = page.evaluate("[window.blobs.made, window.blobs.held.size]")
+    assert made >= 20 and held <= 6, "a picture's memory is given back once it is shown"
+
     page.get_by_label("Camera", exact=True).select_option(YARD)
     expect(card(page, "thing-60")).to_contain_text("Car")
     expect(card(page, "thing-59")).to_have_count(0)
@@ -71,6 +87,11 @@ def test_list_filters_and_pages(site: Site, pages: Pages) -> None:
     page.get_by_label("What").select_option("kind=object")
     page.get_by_label("What").select_option("kind=face")
     expect(page.locator(".empty")).to_contain_text("No event fits")
+    for key, heading in (("3", "People"), ("4", "Alerts"), ("2", "Events")):
+        page.locator("main").focus()
+        page.keyboard.press(key)
+        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+        expect(page.locator('.place[aria-current="page"]')).to_contain_text(heading)
 
 
 def test_live_without_jumps(site: Site, pages: Pages) -> None:
