@@ -138,6 +138,11 @@ class Webhooks:
             self.current, self._watched = read_webhooks(path)
             self._stamps = _stamps(self._watched)
 
+    @property
+    def configured(self) -> bool:
+        """Whether there is a file."""
+        return self._path is not None
+
     def refresh(self) -> bool:
         """Read again if a file has changed; one gone bad changes nothing. Tells whether it was read."""
         if self._path is None or (stamps := _stamps(self._watched)) == self._stamps:

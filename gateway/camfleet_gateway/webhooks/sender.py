@@ -9,8 +9,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import aiohttp
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.clock import Clock
@@ -24,6 +24,9 @@ from camfleet_gateway.webhooks.config import Webhook, Webhooks
 from camfleet_gateway.webhooks.queue import MAX_WAITING, Counts, Message, Queue, delivery_id
 from camfleet_gateway.webhooks.signing import DELIVERY, EVENT_ID, REVISION, SIGNATURE, signature
 from camfleet_protocol import __version__
+
+if TYPE_CHECKING:
+    import aiohttp  # who has no webhooks does without its memory
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +140,10 @@ class WebhookSender:
     async def run(self) -> None:
         """Send until cancelled."""
         await self._store.opened.wait()
+        if not self.webhooks.configured:
+            await asyncio.Event().wait()
+        import aiohttp
+
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         async with aiohttp.ClientSession(
             timeout=timeout,
@@ -254,6 +261,8 @@ class WebhookSender:
         Returns:
             What went wrong, empty if nothing, and for how many seconds the receiver asks us to wait.
         """
+        import aiohttp
+
         body = message.body.encode()
         revision = json.loads(message.body)["event"]["revision"]
         headers = {
