@@ -216,7 +216,11 @@ async def test_erased_everywhere(options: Options, tmp_path: Path) -> None:
         assert best(worker, BOB)[0] == name
         assert gone.id in text_of(await rows_of(here)) and len(pictures(tmp_path)) == 9
 
+        told: dict[str, Any] = {}
+        here.store.events.on_stored(lambda view, first: told.update({view.id: (view.person, first)}))
         counts = await here.people.erasure.erase(gone.id, ADMIN)
+        nobody = dict.fromkeys(("e1", "e2", "al-1"), (None, False))
+        assert told == nobody, "pages that are open show it, too"
         assert (counts.faces, counts.events, counts.pictures, counts.vectors) == (4, 3, 6, 6), counts
         rows = await rows_of(here, without=("audit", "removed_people"))
         for trace in (name, "Zebedee", gone.id, "badge-4711", "zebra"):

@@ -20,7 +20,7 @@ from camfleet_gateway.people.face_process import Quality
 from camfleet_gateway.people.judging import check_likeness, choose
 from camfleet_gateway.people.kit import Kit, new_id
 from camfleet_gateway.people.known import bump, face_context
-from camfleet_gateway.people.problems import RefusedError, unknown_face, unknown_person
+from camfleet_gateway.people.problems import RefusedError, no_room, unknown_face, unknown_person
 from camfleet_gateway.store.tables import Face, Person
 
 MAX_FACES = 50
@@ -189,9 +189,17 @@ class Enrolment:
         await self._kit.gallery.refresh()
 
     async def put_crop(self, row: Face, face: NewFace) -> None:
-        """Write the picture of a face. None is kept of a face that is not theirs: it shows somebody else."""
-        if face.crop and not row.negative:
+        """Write the picture of a face. None is kept of a face that is not theirs: it shows somebody else.
+
+        Raises:
+            RefusedError: The disk does not take it.
+        """
+        if not face.crop or row.negative:
+            return
+        try:
             await asyncio.to_thread(self._kit.snapshots.write_face, row.person_id, row.id, face.crop)
+        except OSError:
+            raise no_room() from None
 
     async def drop_crops(self, rows: Collection[Face]) -> None:
         """Remove the pictures of faces."""

@@ -85,8 +85,12 @@ class Erasure:
             )
             kit.audit.add(session, principal, "person.erase", person_id, counts.model_dump())
         await asyncio.to_thread(kit.snapshots.remove_person, person_id)  # what came meanwhile
-        await kit.gallery.refresh()
-        await kit.database.checkpoint()
+        try:
+            await kit.gallery.refresh()
+            await kit.database.checkpoint()
+            await self._tell(erased.ids)
+        except StoreError as error:
+            logger.warning("somebody was erased, and the database is away since: %s", error)
         self._again_soon(person_id)
         return counts
 
@@ -147,6 +151,11 @@ class Erasure:
         count = self._kit.snapshots.remove_person(person_id)
         return count + self._kit.events.remove_pictures(erased.pictures)
 
+    async def _tell(self, events: Sequence[str]) -> None:
+        """Let pages that show these events show them without the person."""
+        for view in (await self._kit.events.get_many(events[:_CHUNK])).values():
+            self._kit.events.tell(view)
+
     # ── What comes late ────────────────────────────────────────────────────────────────────────────
 
     def _again_soon(self, person_id: str) -> None:
@@ -178,7 +187,8 @@ class Erasure:
                 erased = await self._from_events(session, person_id)
                 await self._kit.events.before_deletion(erased.ids)
                 await asyncio.to_thread(self._kit.events.remove_pictures, erased.pictures)
-                count += len(erased.ids)
+            await self._tell(erased.ids)
+            count += len(erased.ids)
         return count
 
     async def stop(self) -> None:

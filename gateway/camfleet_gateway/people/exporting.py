@@ -33,8 +33,8 @@ from camfleet_gateway.people.export_format import (
 from camfleet_gateway.people.import_plan import TABLE
 from camfleet_gateway.people.kit import Kit
 from camfleet_gateway.people.known import face_context
+from camfleet_gateway.people.problems import no_room
 from camfleet_gateway.people.times import written
-from camfleet_gateway.people.uploads import no_room
 from camfleet_gateway.store.errors import WrongKeyError
 from camfleet_gateway.store.tables import Face, Person
 

@@ -85,14 +85,12 @@ class FromEvents:
             row = None
             if not reason:
                 row, reason = await self._put(session, person.id, face, principal)
-            refuted = None
             if wrong is not None and await session.get(Person, wrong) is not None:
-                refuted, _ = await self._put(session, wrong, replace(face, negative=True), principal)
+                await self._put(session, wrong, replace(face, negative=True), principal)
             told = {"id": person.id, "name": person.name, "group": person.group, "similarity": 1.0}
             await self._relabel(session, view.id, told)
             self._kit.audit.add(session, principal, "event.identify", view.id, {"person": person.id})
-        kept = [each for each in (row, refuted) if each is not None]
-        return await self._said(view.id, person.id, row, reason, kept, face)
+        return await self._said(view.id, person.id, row, reason)
 
     async def _not(self, view: EventView, face: NewFace, person_id: str, principal: Principal) -> Said:
         async with self._kit.database.session() as session:
@@ -102,13 +100,9 @@ class FromEvents:
             if view.person is not None and view.person.id == person_id:
                 await self._relabel(session, view.id, None)
             self._kit.audit.add(session, principal, "event.refute", view.id, {"person": person_id})
-        return await self._said(view.id, person_id, row, reason, [row] if row is not None else [], face)
+        return await self._said(view.id, person_id, row, reason)
 
-    async def _said(
-        self, event_id: str, person_id: str, row: Face | None, reason: str, kept: list[Face], face: NewFace
-    ) -> Said:
-        for each in kept:
-            await self._enrolment.put_crop(each, face)
+    async def _said(self, event_id: str, person_id: str, row: Face | None, reason: str) -> Said:
         await self._kit.gallery.refresh()
         view = await self._kit.events.get(event_id)
         if view is None:
@@ -126,6 +120,7 @@ class FromEvents:
             if error.code not in _NOT_NEEDED:
                 raise
             return None, error.code
+        await self._enrolment.put_crop(row, face)
         return row, ""
 
     async def _forget(self, session: AsyncSession, person: Person, event_id: str, *, negative: bool) -> None:

@@ -69,6 +69,10 @@ class Importer:
         )
         return await self._task
 
+    async def erased(self, _: AsyncSession, person_id: str) -> None:
+        """Somebody is erased: the report tells of them no longer."""
+        self.report.rows = [row for row in self.report.rows if row.person_id != person_id]
+
     async def stop(self) -> None:
         """End an import that runs; what it has enrolled stays."""
         if self._task is not None and not self._task.done():

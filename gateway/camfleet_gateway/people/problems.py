@@ -26,3 +26,8 @@ def unknown_face() -> RefusedError:
 def no_picture_file() -> RefusedError:
     """The row is there, its file is not."""
     return RefusedError("no_picture", "there is no picture of this face", status=404)
+
+
+def no_room() -> RefusedError:
+    """The disk does not take it."""
+    return RefusedError("no_room", "the gateway's disk is full or cannot be written", status=503)

@@ -30,8 +30,7 @@ from camfleet_gateway.people.export_format import (
 from camfleet_gateway.people.kit import Kit
 from camfleet_gateway.people.known import bump, face_context
 from camfleet_gateway.people.persons import external_id_taken
-from camfleet_gateway.people.problems import RefusedError
-from camfleet_gateway.people.uploads import no_room
+from camfleet_gateway.people.problems import RefusedError, no_room
 from camfleet_gateway.people.views import ImportReport, ImportRow, PictureProblem
 from camfleet_gateway.store.snapshots import is_jpeg
 from camfleet_gateway.store.tables import Face, Person, RemovedPerson

@@ -69,6 +69,7 @@ class People:
         self.importer = Importer(self.kit, self.persons, self.enrolment)
         self.reembedding = Reembedding(self.kit)
         self.erasure = Erasure(self.kit)
+        self.erasure.on_erase(self.importer.erased)
         self.from_events = FromEvents(self.kit, self.persons, self.enrolment)
         self._tasks: list[asyncio.Task[None]] = []
 

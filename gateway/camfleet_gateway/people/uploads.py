@@ -16,7 +16,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from camfleet_gateway.guard import MAX_ARCHIVE_BYTES, MAX_PICTURE_BYTES
-from camfleet_gateway.people.problems import RefusedError
+from camfleet_gateway.people.problems import RefusedError, no_room
 
 PICTURES_AT_ONCE = 8
 _NOT_PICTURES = ("multipart/", "application/json", "application/x-www-form-urlencoded", "text/")
@@ -136,8 +136,3 @@ async def _spool(request: Request, file: BinaryIO) -> None:
 def too_large(most: int) -> RefusedError:
     """More than is taken."""
     return RefusedError("too_large", f"at most {most // 2**20} MiB are taken", status=413)
-
-
-def no_room() -> RefusedError:
-    """The disk does not take it."""
-    return RefusedError("no_room", "the gateway's disk is full or cannot be written", status=503)
