@@ -42,7 +42,7 @@ test: $(READY) ## All tests that this machine can run; CAMFLEET_REQUIRE=all make
 	@$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) $(PYTEST_ARGS)
 
 faults: $(READY) ## The tests of tests/faults at full length (over an hour), with the times of docs/fault-matrix.md
-	@CAMFLEET_REQUIRE=all CAMFLEET_FAULTS=full $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+	@CAMFLEET_REQUIRE=all CAMFLEET_FAULTS=full $(BIN)/python -m pytest tests/faults tests/e2e/test_events_survive.py $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter, lock file
 	@$(BIN)/ruff format --check .
