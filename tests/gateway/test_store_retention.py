@@ -135,3 +135,20 @@ async def test_old_files_that_belong_to_nothing_are_swept(tmp_path: Path) -> Non
         )
         assert not (tmp_path / "people" / "p2").exists()
         assert len(list((tmp_path / "pictures").glob("*/*/*"))) == 1, "empty folders are gone"
+
+
+async def test_pictures_of_another_database_are_not_swept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.events.store(appearance("a"), crop=JPEG)
+    [path] = files(tmp_path)
+    os.utime(path, (NOW - 1e8, NOW - 1e8))
+    for database in files(tmp_path, "camfleet.db*"):
+        database.rename(tmp_path / f"moved-{database.name}")
+    async with opened(tmp_path) as store:
+        assert await store.retention.sweep() == 0
+    assert files(tmp_path) == [path]
+    for moved in files(tmp_path, "moved-*"):
+        moved.rename(tmp_path / moved.name.removeprefix("moved-"))
+    async with opened(tmp_path) as store:
+        path.rename(path.with_name("orphan.crop.jpg"))
+        assert await store.retention.sweep() == 1

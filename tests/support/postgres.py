@@ -88,7 +88,7 @@ class Postgres:
 
     def remove(self) -> None:
         """Stop it and delete everything."""
-        self.stop()
+        self.stop(kill=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def database(self) -> str:

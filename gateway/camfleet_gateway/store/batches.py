@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError
-
 from camfleet_gateway.store.errors import UnavailableError
 from camfleet_gateway.store.rows import Incoming
 
@@ -17,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 200
 MAX_WAITING = 5000
+STOP_SECONDS = 3.0
 MAX_WAITING_BYTES = 128 * 1024 * 1024
 
 
@@ -49,6 +48,7 @@ class Batches:
         """
         self._write = write
         self._waiting: deque[Waiting] = deque()
+        self._under_way: list[Waiting] = []
         self._bytes = 0
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -59,11 +59,16 @@ class Batches:
         self._task = asyncio.create_task(self._run(), name="event-writer")
 
     async def stop(self) -> None:
-        """Write what waits, take nothing more."""
+        """Take nothing more and write what waits, unless the database is stuck."""
         self._closed = True
         self._some.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for _, future in (*self._under_way, *self._waiting):
+            if not future.done():
+                future.set_exception(UnavailableError("the event store was closed"))
 
     async def put(self, event: Incoming) -> StoreResult:
         """Store an event; returns after the commit.
@@ -91,7 +96,9 @@ class Batches:
                 continue
             batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             self._bytes -= sum(event.size for event, _ in batch)
+            self._under_way = batch
             await self._settle(batch)
+            self._under_way = []
 
     async def _settle(self, batch: list[Waiting]) -> None:
         try:
@@ -107,13 +114,9 @@ class Batches:
                     await self._settle([each])
                 return
             event, future = batch[0]
-            logger.error("the event %s cannot be stored", event.record.id, exc_info=error)
-            if future.done():
-                return
-            if isinstance(error, DBAPIError):
-                future.set_result(StoreResult(refused="the database refuses it"))
-            else:
-                future.set_exception(error)
+            logger.error("the event %s can never be stored", event.record.id, exc_info=error)
+            if not future.done():
+                future.set_result(StoreResult(refused=f"it cannot be stored: {type(error).__name__}"))
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():

@@ -9,9 +9,11 @@ one inside another.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, event
 from sqlalchemy import Table as SqlTable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
+CLOSE_SECONDS = 3.0
 _SQLITE_BUSY_MS = 10_000
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -58,7 +61,10 @@ class Database:
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.name = parsed.render_as_string(hide_password=True)
         """For logs."""
-        self._engine = _engine(url, sqlite=self.sqlite)
+        self._connections: WeakSet[Any] = WeakSet()
+        """Of PostgreSQL, to cut them off where they cannot be closed in good order."""
+        self._engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, self._connections)
+        self._file = parsed.database or ""
         self._read = async_sessionmaker(self._engine, expire_on_commit=False)
         self._write = async_sessionmaker(
             self._engine.execution_options(**{_WRITES: True}), expire_on_commit=False
@@ -73,6 +79,8 @@ class Database:
             UnavailableError: The database cannot be reached now.
             SchemaError: A newer Camfleet has written it.
         """
+        if self.sqlite:
+            await asyncio.to_thread(_try_file, self._file)
         try:
             async with self._engine.connect() as connection:
                 await connection.execution_options(**{_WRITES: True})
@@ -88,8 +96,14 @@ class Database:
             raise UnavailableError(f"the database does not answer: {_words(error)}") from error
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._engine.dispose()
+        """Close all connections, unless the database is stuck."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._engine.dispose()
+        for connection in tuple(self._connections):
+            if not connection.is_closed():
+                connection.terminate()
+        await asyncio.sleep(0)  # the loop closes their sockets
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -163,17 +177,30 @@ class Database:
                 raise UnavailableError("the database takes too long to answer") from error
 
 
-def _engine(url: str, *, sqlite: bool) -> AsyncEngine:
-    if not sqlite:
-        return create_async_engine(
-            url,
-            pool_pre_ping=True,
-            pool_size=5,
-            max_overflow=5,
-            pool_timeout=CONNECT_SECONDS,
-            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS},
-            hide_parameters=True,
-        )
+def _postgresql_engine(url: str, connections: WeakSet[Any]) -> AsyncEngine:
+    async def connect(*arguments: Any, **options: Any) -> Any:
+        import asyncpg  # type: ignore[import-untyped]
+
+        connection = await asyncpg.connect(*arguments, **options)
+        connections.add(connection)
+        return connection
+
+    return create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=5,
+        pool_timeout=CONNECT_SECONDS,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": COMMAND_SECONDS,
+            "async_creator_fn": connect,
+        },
+        hide_parameters=True,
+    )
+
+
+def _sqlite_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=4, max_overflow=4, hide_parameters=True)
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -191,6 +218,14 @@ def _engine(url: str, *, sqlite: bool) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _try_file(path: str) -> None:
+    """Open SQLite's file once by ourselves: the driver's thread does not end well where that fails."""
+    try:
+        sqlite3.connect(path).close()
+    except sqlite3.Error as error:
+        raise UnavailableError(f"the database {path} cannot be used: {error}") from None
 
 
 def _unavailable(error: sql_errors.DBAPIError) -> UnavailableError | None:

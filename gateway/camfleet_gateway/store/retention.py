@@ -70,6 +70,8 @@ class Retention:
         self._days = days
         self._picture_bytes = picture_bytes
         self._days_of = days_of
+        self.may_sweep = True
+        """Whether the files are of this database."""
         self._applied: dict[str, float] = {}
         self._also: list[Also] = []
         self._rounds = 0
@@ -174,6 +176,8 @@ class Retention:
 
     async def sweep(self) -> int:
         """Remove files that belong to no event and no face; returns how many there were."""
+        if not self.may_sweep:
+            return 0
         removed = 0
         for day in await asyncio.to_thread(lambda: list(self._snapshots.days())):
             removed += await self._sweep_day(day)

@@ -15,6 +15,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import select
+
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.settings import GatewaySettings, check_database_url
 from camfleet_gateway.store.audit import Audit
@@ -31,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "camfleet.db"
 KEY_FILE = "data.key"
+PATIENCE_SECONDS = 3.0
+"""For the first answer of a database; then the gateway starts without it."""
 _AGAIN_SECONDS = 2.0
 _MAX_URL_BYTES = 4096
 
@@ -83,17 +88,31 @@ class Store:
         """
         if self._temporary:
             await asyncio.to_thread(_make, self.folder)
+        opening = asyncio.create_task(self._open(), name="store-opening")
         try:
-            await self._open()
-        except UnavailableError as error:
-            if self.database.sqlite:
-                await self.database.close()
-                raise
-            logger.warning("the database is not there yet: %s", error)
+            # SQLite is there or it is not; PostgreSQL may come later, or be stuck.
+            await asyncio.wait({opening}, timeout=None if self.database.sqlite else PATIENCE_SECONDS)
+            if opening.done():
+                self._opened_or_away(opening)
         except BaseException:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
             await self.database.close()
             raise
-        self._tasks.append(start_task(self._run(), name="store", failed=failed))
+        self._tasks.append(start_task(self._run(opening), name="store", failed=failed))
+
+    def _opened_or_away(self, opening: asyncio.Task[None]) -> None:
+        """Look at an attempt that is over.
+
+        Raises:
+            StoreError: Another one would fail as well.
+        """
+        try:
+            opening.result()
+        except UnavailableError as error:
+            if self.database.sqlite:
+                raise
+            logger.warning("the database is not there yet: %s", error)
 
     async def stop(self) -> None:
         """Write what waits, and close."""
@@ -108,11 +127,17 @@ class Store:
     async def _open(self) -> None:
         await self.database.open()
         await self._check_key()
+        await self._check_folder()
         self.events.start()
         self.opened.set()
         logger.info("events and people are kept in %s", self.database.name)
 
-    async def _run(self) -> None:
+    async def _run(self, opening: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.wait({opening})
+        finally:
+            opening.cancel()
+        self._opened_or_away(opening)
         while not self.opened.is_set():
             await asyncio.sleep(_AGAIN_SECONDS)
             try:
@@ -123,15 +148,30 @@ class Store:
 
     async def _check_key(self) -> None:
         """Compare the key with the one that vectors in the database are sealed with."""
+        known = await self._fact("key", self.sealer.key_id)
+        if known != self.sealer.key_id:
+            raise WrongKeyError(
+                f"the vectors in the database are sealed with the key {known}, this one is "
+                f"{self.sealer.key_id}: put the right key back"
+            )
+
+    async def _check_folder(self) -> None:
+        """Find out whether the pictures are of this database: those of another one must not be swept up."""
+        known = await self._fact("id", secrets.token_hex(16))
+        try:
+            self.retention.may_sweep = await asyncio.to_thread(self.snapshots.belong_to, known)
+        except OSError as error:
+            raise UnavailableError(f"the data folder cannot be used: {error}") from error
+        if not self.retention.may_sweep:
+            logger.warning("the pictures in the data folder are of another database: none is swept up")
+
+    async def _fact(self, name: str, value: str) -> str:
+        """What the database knows under a name; the value, if it knew nothing."""
+        table: SqlTable = Fact.__table__  # type: ignore[assignment]
+        statement = self.database.insert(table).values(name=name, value=value)
         async with self.database.session() as session:
-            known = await session.get(Fact, "key")
-            if known is None:
-                session.add(Fact(name="key", value=self.sealer.key_id))
-            elif known.value != self.sealer.key_id:
-                raise WrongKeyError(
-                    f"the vectors in the database are sealed with the key {known.value}, this one is "
-                    f"{self.sealer.key_id}: put the right key back"
-                )
+            await session.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
+            return (await session.execute(select(Fact.value).where(Fact.name == name))).scalar_one()
 
 
 def _folder(data_dir: Path | None) -> Path:

@@ -124,6 +124,17 @@ class Snapshots:
             shutil.rmtree(folder)
         return count
 
+    def belong_to(self, database: str) -> bool:
+        """Whether these are the pictures of a database, by its id; a folder without one becomes so.
+
+        Raises:
+            OSError: The folder cannot be used.
+        """
+        path = self.pictures / "database"
+        if not path.exists():
+            _write(path, database.encode())
+        return path.read_bytes().decode(errors="replace") == database
+
     # ── What has been left behind ──────────────────────────────────────────────────────────────────
 
     def days(self) -> Iterator[str]:
