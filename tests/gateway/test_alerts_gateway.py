@@ -27,7 +27,7 @@ from camfleet_protocol.messages import EventRecord, WorkerEvent
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
 from support.require import model_dir
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 RULES = [
     {"name": "stranger", "when": "UnknownPerson", "severity": "critical", "cooldownSeconds": 600},

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gateway_clients import eventually
 
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.people.embeddings import to_bytes
@@ -67,6 +68,14 @@ class Site:
         wanted = np.asarray(wanted / np.float32(np.linalg.norm(wanted)), np.float32)
         needle = wanted[:8].tobytes()
         return any(needle in path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+
+
+def damage(folder: Path) -> int:
+    """Spoil the files of the index; returns how many."""
+    files = [path for path in folder.rglob("vectors/milvus/**/*") if path.suffix in (".parquet", ".json")]
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-20] + bytes(20))
+    return len(files)
 
 
 @asynccontextmanager
@@ -207,6 +216,26 @@ async def test_a_new_collection_that_was_not_finished_is_dropped(site: Site) -> 
     site.vectors._current = {}
     assert await site.find(1) == ["e1"]
     assert await site.vectors._run(site.vectors.index.collections, name) == []
+
+
+async def test_an_index_whose_files_are_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("camfleet_gateway.vectors.service._AGAIN_SECONDS", (0.01, 0.02))
+    async with starting(tmp_path) as site:
+        for number in range(5):
+            await site.see(f"e{number}", number)
+        await site.vectors.rebuild()
+    assert damage(tmp_path)
+    async with starting(tmp_path) as site:
+        running = asyncio.create_task(site.vectors.run())
+        try:
+            await eventually(lambda: "is made anew" in caplog.text, "it to be thrown away")
+            await eventually(lambda: not site.vectors.problem, "it to be well again")
+            assert await site.find(3) == ["e3"] and await site.vectors.count() == 5
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_nothing_is_started_where_no_face_is_known(site: Site) -> None:

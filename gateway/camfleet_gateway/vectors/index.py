@@ -46,6 +46,10 @@ class IndexUnavailableError(UnavailableError):
     """The index of vectors cannot be used now."""
 
 
+class IndexBrokenError(IndexUnavailableError):
+    """Something is wrong with milvus-lite's files, or with a call; trying again may not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A face that was seen."""
@@ -177,8 +181,10 @@ class Index:
             self._server, self._database, _ = started(str(self._data), host="unix", port=str(path))
         except DataDirLockedError:
             raise IndexUnavailableError("another process uses the index of vectors") from None
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             raise IndexUnavailableError(f"milvus-lite does not start: {error}") from None
+        except Exception as error:  # whatever it finds in its files
+            raise IndexBrokenError(f"milvus-lite does not start: {_words(error)}") from error
         return f"unix:{path}", ""
 
     def _token(self) -> str:
@@ -369,20 +375,31 @@ class Index:
 
     def _ask(self, call: Callable[[], T]) -> T:
         """Call, with what goes wrong as an error of ours; the connection is made anew after it."""
-        import grpc  # type: ignore[import-untyped]
-        from pymilvus.exceptions import MilvusException  # type: ignore[import-untyped]
-
         try:
             return call()
-        except (MilvusException, grpc.RpcError, OSError) as error:
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            logger.debug("the index of vectors: %s", words)
-            if not self.target.lite and self._client is not None:
-                self._client.close()
-                self._client = None
+        except IndexUnavailableError:
+            raise
+        except Exception as error:  # its libraries raise what they like; nothing of it may end the gateway
+            logger.debug("the index of vectors", exc_info=error)
             self._loaded.clear()
             self._dimensions.clear()
-            raise IndexUnavailableError(f"the index of vectors cannot be used now: {words}") from None
+            words = f"the index of vectors cannot be used now: {_words(error)}"
+            if self.target.lite:
+                raise IndexBrokenError(words) from None
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+            raise IndexUnavailableError(words) from None
+
+    def reset(self) -> None:
+        """Remove all that milvus-lite has; it is empty then."""
+        self.close()
+        shutil.rmtree(self._data, ignore_errors=True)
+
+
+def _words(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _quoted(text: str) -> str:

@@ -23,7 +23,7 @@ from camfleet_gateway.people.embeddings import from_bytes
 from camfleet_gateway.store.errors import UnavailableError
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.store.view import EventView
-from camfleet_gateway.vectors.index import Hit, Index, Row, Target, Vector, Wanted
+from camfleet_gateway.vectors.index import Hit, Index, IndexBrokenError, Row, Target, Vector, Wanted
 from camfleet_gateway.vectors.names import Name, model_hash, prefix
 from camfleet_gateway.vectors.purge import LATER_SECONDS, SOON_SECONDS, PurgeMark
 from camfleet_gateway.vectors.rows import HIGHEST, LOWEST, KeptVectors
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 MAX_PENDING = 5000
 REMEMBER_DELETED = 20_000
+BROKEN_TIMES = 3
+"""So often in a row must milvus-lite fail for its files to be thrown away."""
 _BATCH = 256
 _WINDOW = 2000
 _PAGE = 500
@@ -168,11 +170,16 @@ class Vectors:
     async def run(self) -> None:
         """Keep the index like the database until cancelled."""
         await self._store.opened.wait()
-        pause = _AGAIN_SECONDS[0]
+        pause, broken = _AGAIN_SECONDS[0], 0
         while True:
             try:
                 await self.step()
             except UnavailableError as error:
+                broken = broken + 1 if isinstance(error, IndexBrokenError) else 0
+                if broken == BROKEN_TIMES:
+                    logger.error("the index of vectors is broken and is made anew: %s", error)
+                    await self._run(self.index.reset)
+                    self._current, broken = {}, 0
                 if not self.problem:
                     logger.warning("%s", error)
                 self.problem = str(error)
@@ -182,7 +189,7 @@ class Vectors:
                 continue
             if self.problem:
                 logger.info("the index of vectors can be used again")
-            self.problem, pause = "", _AGAIN_SECONDS[0]
+            self.problem, pause, broken = "", _AGAIN_SECONDS[0], 0
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wake.wait()
