@@ -14,11 +14,11 @@ import pytest
 
 from camfleet_protocol.messages import EventAck, FrameCounts, SourceState, SourceStats, Stats, WorkerHello
 from camfleet_protocol.settings import Settings
-from camfleet_worker import publisher as module
+from camfleet_worker import event_sender
 from camfleet_worker.counters import Counters
 from camfleet_worker.live import Live
 from camfleet_worker.outbox import MAX_CROP_BYTES, MAX_DATA_BYTES, MAX_EMBEDDING_BYTES, Outbox
-from camfleet_worker.publisher import EVENTS_IN_FLIGHT, Hooks, Publisher
+from camfleet_worker.publisher import Hooks, Publisher
 from support.fake_gateway import FakeGateway, fake_gateway
 
 STATS = Stats(source=SourceStats(state=SourceState.CONNECTED), frames=FrameCounts())
@@ -27,7 +27,7 @@ STATS = Stats(source=SourceStats(state=SourceState.CONNECTED), frames=FrameCount
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not acknowledged is sent again soon."""
-    monkeypatch.setattr(module, "EVENT_RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(event_sender, "RETRY_SECONDS", 0.3)
 
 
 @asynccontextmanager
@@ -101,7 +101,7 @@ async def test_no_more_than_a_few_are_under_way_and_the_rest_follow_in_order(tmp
             put(outbox, publisher, f"{number:02}")
         seen = len(gateway.stats)
         await gateway.until(lambda: len(gateway.stats) >= seen + 2, "stats")
-        assert sent(gateway) == [(f"{n:02}", 0) for n in range(EVENTS_IN_FLIGHT)]
+        assert sent(gateway) == [(f"{n:02}", 0) for n in range(event_sender.IN_FLIGHT)]
         gateway.ack_events = True
         for event_id, revision in sent(gateway):
             await gateway.send(EventAck(id=event_id, revision=revision))

@@ -7,7 +7,6 @@ shut, so that no picture is encoded in vain and the newest one is encoded the mo
 from __future__ import annotations
 
 import asyncio
-import binascii
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,7 +31,6 @@ from camfleet_protocol.messages import (
     FrameAck,
     GoAway,
     Stats,
-    WorkerEvent,
     WorkerHello,
     parse_gateway_to_worker,
 )
@@ -49,11 +47,12 @@ from camfleet_protocol.wire import (
     parse_frame,
 )
 from camfleet_worker.counters import Counters, Rate
+from camfleet_worker.event_sender import EventSender
 from camfleet_worker.ladder import gateway_delay
 from camfleet_worker.link import tune, why
 from camfleet_worker.live import NO_DEMAND, Live
 from camfleet_worker.log import get_logger
-from camfleet_worker.outbox import Outbox, Pending
+from camfleet_worker.outbox import Outbox
 from camfleet_worker.stream import Coded
 
 logger = get_logger(__name__)
@@ -63,9 +62,6 @@ ACCEPT_TIMEOUT = 20.0
 """The gateway holds a worker up to 10 s until it knows of it."""
 STATS_SECONDS = 1.0
 STABLE_SECONDS = 5.0
-EVENT_RETRY_SECONDS = 10.0
-"""After which an event that is not acknowledged is sent again."""
-EVENTS_IN_FLIGHT = 8
 _MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + 64 * 1024
 _PING_SECONDS = 5.0
 _PING_TIMEOUT = 15.0
@@ -116,16 +112,13 @@ class Publisher:
         self._read_token = read_token
         self._live = live
         self._counters = counters
-        self._outbox = outbox
+        self._events = EventSender(outbox, clock=clock)
         self._hooks = hooks
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seq = time.time_ns() // 1_000_000
         self._slot: Coded | None = None
         self._filled = asyncio.Event()
-        self._events_waiting = asyncio.Event()
-        self._unacknowledged: dict[tuple[str, int], float] = {}
-        """Id and revision of the events in flight, and when they were sent, oldest first."""
         self._window = AckWindow(MIN_WINDOW)
         self._connected = False
         self._round_trip = 0.0
@@ -141,7 +134,7 @@ class Publisher:
     def wake_events(self) -> None:
         """There is an event in the outbox; called by any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events_waiting.set)
+            self._loop.call_soon_threadsafe(self._events.wake)
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled.
@@ -222,7 +215,7 @@ class Publisher:
             self._receive_all(connection),
             self._send_pictures(connection),
             self._send_stats(connection),
-            self._send_events(connection),
+            self._events.run(connection.send),
             self._measure(connection),
         ]
         await _first_failure(tasks)
@@ -258,7 +251,7 @@ class Publisher:
             case Demand():
                 self._demand(message)
             case EventAck():
-                return self._event_acknowledged(message)
+                return self._events.acknowledged(message)
             case Accepted():
                 self._accepted(message)
             case Configure():
@@ -281,13 +274,6 @@ class Publisher:
             await asyncio.to_thread(lambda: self._hooks.gallery(decode_part(parse_frame(message))))
         except WireError as error:
             self._bad(error)
-
-    async def _event_acknowledged(self, ack: EventAck) -> None:
-        await asyncio.to_thread(self._outbox.ack, ack.id, ack.revision)
-        for event_id, revision in list(self._unacknowledged):
-            if event_id == ack.id and revision <= ack.revision:
-                del self._unacknowledged[event_id, revision]
-        self._events_waiting.set()
 
     def _accepted(self, message: Accepted) -> None:
         self._camera_id = message.id
@@ -364,28 +350,6 @@ class Publisher:
             await connection.send(self._hooks.stats().encode())
             await asyncio.sleep(STATS_SECONDS)
 
-    async def _send_events(self, connection: ClientConnection) -> None:
-        """Send what is in the outbox, a few at a time; again what is not acknowledged for a while."""
-        flying = self._unacknowledged
-        flying.clear()
-        while True:
-            self._events_waiting.clear()
-            now = self._clock()
-            for key, sent_at in list(flying.items()):
-                if now - sent_at >= EVENT_RETRY_SECONDS:
-                    del flying[key]
-            room = EVENTS_IN_FLIGHT - len(flying)
-            if room > 0:
-                for item in await asyncio.to_thread(self._outbox.pending, room, frozenset(flying)):
-                    flying[item.key] = self._clock()
-                    await connection.send(_event_message(item))
-            oldest = next(iter(flying.values()), self._clock())
-            try:
-                async with asyncio.timeout(max(0.0, oldest + EVENT_RETRY_SECONDS - self._clock())):
-                    await self._events_waiting.wait()
-            except TimeoutError:
-                continue
-
     async def _measure(self, connection: ClientConnection) -> None:
         """Round trips of the idle link, and proof that the gateway lives."""
         trips: list[float] = []
@@ -407,20 +371,6 @@ class Publisher:
         self._filled.clear()
         self._live.demand = NO_DEMAND
         self._hooks.set_ready(False)
-
-
-def _event_message(item: Pending) -> str:
-    return WorkerEvent(
-        event=item.event,
-        crop=_base64(item.crop),
-        scene=_base64(item.scene),
-        embedding=_base64(item.embedding),
-        embedder=item.embedder,
-    ).encode()
-
-
-def _base64(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode()
 
 
 async def _first_failure(coroutines: list[Coroutine[Any, Any, None]]) -> None:
