@@ -19,6 +19,7 @@ const REASONS = {
   SourceMissing: "The file does not exist",
   NoFrames: "The camera sends no pictures",
   PictureFrozen: "The picture is frozen",
+  EventsNotKept: "Events cannot be kept: the worker’s disk takes none",
   Connecting: "Waiting for the first picture",
   Suspended: "Paused by a user",
   ModelMissing: "Detection is off: the model’s file is missing",
