@@ -151,6 +151,10 @@ def test_details_back_and_delete(make_site: Callable[..., Site], pages: Pages, t
     dialog.get_by_role("link", name="Jump to live").click()
     page.wait_for_selector(".view-picture")
     expect(page.locator(".details")).to_contain_text("Recognition")
+    page.set_viewport_size({"width": 800, "height": 900})
+    place = page.locator(".view-picture").bounding_box()
+    assert place and place["width"] > 600 and place["height"] > 300, "the picture is there on a tablet, too"
+    page.set_viewport_size({"width": 1280, "height": 800})
 
     page.get_by_role("button", name="Sign out").click()
     sign_in(page, tokens["admin"])

@@ -5,7 +5,7 @@ import { acknowledgeAlert, listAlerts } from "./api-records.js";
 import { DayList } from "./day-list.js";
 import { button, h, setText, toast } from "./dom.js";
 import { capital, ruleWords } from "./event-words.js";
-import { apiFilters, cameraFilter, emptyState, FilterBar, severityFilter, timeFilter } from "./filters.js";
+import { apiFilters, cameraFilter, emptyState, FilterBar, ruleFilter, severityFilter, timeFilter } from "./filters.js";
 import { Paged } from "./paged.js";
 import { address, cameraAddress, personAddress } from "./routes.js";
 import { Thumbs } from "./thumbs.js";
@@ -24,6 +24,7 @@ export class AlertsView {
   #thumbs = new Thumbs();
   #days = new DayList();
   #bar;
+  #rules = ruleFilter();
   #paged;
   #show = h("div", { class: "segmented", role: "group", "aria-label": "Show" });
   #none = h("div", { class: "empty", hidden: true });
@@ -37,7 +38,7 @@ export class AlertsView {
     this.#store = store;
     this.#filters = route.filters;
     this.#watch = watch;
-    this.#bar = new FilterBar([cameraFilter(store), severityFilter(), timeFilter()], this.#filters, (filters) => this.#choose(filters));
+    this.#bar = new FilterBar([cameraFilter(store), this.#rules, severityFilter(), timeFilter()], this.#filters, (filters) => this.#choose(filters));
     for (const [name, { label }] of Object.entries(SHOW)) {
       this.#show.append(h("button", { type: "button", data: { show: name }, onclick: () => this.#choose(this.#with(name)) }, label));
     }
@@ -139,6 +140,7 @@ export class AlertsView {
       this.#thumbs.forget(this.#days.element);
       this.#days.clear();
     }
+    this.#rules.offer(alerts.map((alert) => alert.rule));
     for (const alert of alerts) this.#put(alert);
     this.#showNone();
   }

@@ -59,6 +59,22 @@ export const identityFilter = () =>
 export const severityFilter = () =>
   one("Severity", "severity", [["", "Any"], ["info", "Info"], ["warning", "Warning"], ["critical", "Critical"]]);
 
+/** The rule of an alert; which there are turns out from the alerts. */
+export function ruleFilter() {
+  const made = one("Rule", "rule", [["", "All rules"]]);
+  const known = new Set();
+  return {
+    ...made,
+    offer: (names) => {
+      for (const name of names) known.add(name);
+      const { value } = made.select;
+      const option = (key, text = key) => h("option", { value: key }, text);
+      made.select.replaceChildren(option("", "All rules"), ...[...known].sort().map((name) => option(name)));
+      made.show(new URLSearchParams({ rule: value }));
+    },
+  };
+}
+
 export function whatFilter() {
   const keys = ["kind", "label", "type"];
   const code = (values) => keys.filter((key) => values[key]).map((key) => `${key}=${values[key]}`).join("&");
