@@ -9,6 +9,7 @@ one inside another.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -221,10 +222,14 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
 
 def _try_file(path: str) -> None:
-    """Open SQLite's file once by ourselves: the driver's thread does not end well where that fails."""
+    """Open SQLite's file once by ourselves: the driver's thread does not end well where that fails.
+
+    A new one is nobody else's to read, for a volume's folder may be open to others. SQLite's log follows it.
+    """
     try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         sqlite3.connect(path).close()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise UnavailableError(f"the database {path} cannot be used: {error}") from None
 
 
