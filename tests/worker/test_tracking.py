@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -97,6 +98,23 @@ def test_classes_have_tracks_of_their_own_and_ids_are_unique() -> None:
         )
     assert [track.label for track in tracks] == ["person", "dog"]
     assert len({track.id for track in tracks}) == 2
+
+
+def test_hundreds_of_classes_cost_no_threads_and_are_forgotten() -> None:
+    tracker = Tracker()
+    before = len(os.listdir("/proc/self/task"))
+    for number in range(300):
+        tracker.update(
+            [found(0.4, 0.3, label=f"class {number}")], looked_for=OBJECT, at=START + number / 100, aspect=1.0
+        )
+    assert len(os.listdir("/proc/self/task")) == before
+    assert len(tracker.live(START + 3)) <= 128
+    tracker.clear()
+    assert tracker.live(START + 3) == []
+    (track,) = tracker.update(
+        [found(0.4, 0.3, label="class 299")], looked_for=OBJECT, at=START + 3, aspect=1.0
+    )
+    assert track.id == 301 and not track.confirmed, "ids are not used again"
 
 
 # ── Zones ───────────────────────────────────────────────────────────────────────────────────────────

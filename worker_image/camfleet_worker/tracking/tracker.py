@@ -111,7 +111,12 @@ class Tracker:
 
     def __init__(self) -> None:
         self._numbers: Iterator[int] = itertools.count(1)
+        # One for all kinds and classes, for each has two threads of its own.
+        self._sort = similari.Sort(
+            shards=1, max_idle_epochs=_IDLE_EPOCHS, method=similari.PositionalMetricType.iou(_MIN_IOU)
+        )
         self._scenes: dict[tuple[str, str], _Scene] = {}
+        self._scene_numbers = itertools.count(1)
 
     def update(
         self, detections: Sequence[Detection], *, looked_for: frozenset[str], at: float, aspect: float
@@ -132,8 +137,8 @@ class Tracker:
             by_scene.setdefault((detection.kind, detection.label), []).append(index)
         for key in by_scene.keys() - self._scenes.keys():
             if len(self._scenes) >= _MAX_SCENES:
-                self._scenes.pop(min(self._scenes, key=lambda known: self._scenes[known].used))
-            self._scenes[key] = _Scene(self._numbers)
+                self._scenes.pop(min(self._scenes, key=lambda known: self._scenes[known].used)).clear()
+            self._scenes[key] = _Scene(self._sort, next(self._scene_numbers), self._numbers)
         tracks: dict[int, Track] = {}
         for key, scene in self._scenes.items():
             indexes = by_scene.get(key, [])
@@ -148,18 +153,19 @@ class Tracker:
 
     def clear(self) -> None:
         """Forget everything; ids go on."""
+        for scene in self._scenes.values():
+            scene.clear()
         self._scenes.clear()
 
 
 class _Scene:
     """Things of one kind and class."""
 
-    def __init__(self, numbers: Iterator[int]) -> None:
+    def __init__(self, sort: similari.Sort, number: int, numbers: Iterator[int]) -> None:
         self.used = 0.0
+        self._sort = sort
+        self._number = number
         self._numbers = numbers
-        self._sort = similari.Sort(
-            shards=1, max_idle_epochs=_IDLE_EPOCHS, method=similari.PositionalMetricType.iou(_MIN_IOU)
-        )
         self._tracks: dict[int, Track] = {}
         """By the id that similari gave."""
 
@@ -167,7 +173,7 @@ class _Scene:
         self.used = at
         boxes = [(_box(detection.box, aspect), index) for index, detection in enumerate(detections)]
         keys = [-1 - index for index in range(len(detections))]
-        for found in self._sort.predict(boxes):
+        for found in self._sort.predict_with_scene(self._number, boxes):
             keys[found.custom_object_id] = found.id
         self._sort.clear_wasted()
         self._tracks = {key: track for key, track in self._tracks.items() if _alive(track, at)}
@@ -186,6 +192,10 @@ class _Scene:
                 track.seen(detection, at, aspect)
             result.append(track)
         return result
+
+    def clear(self) -> None:
+        self._sort.skip_epochs_for_scene(self._number, _IDLE_EPOCHS + 1)
+        self._sort.clear_wasted()
 
     def live(self, at: float) -> list[Track]:
         return [track for track in self._tracks.values() if _alive(track, at)]
