@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,80 @@ async def test_a_server_that_is_away_keeps_events_waiting_that_are_to_be_deleted
         with pytest.raises(UnavailableError):
             await site.delete("e1")
         assert await site.store.events.get("e1") is not None
+
+
+_SERVER = """
+import sys
+from milvus_lite.adapter.grpc.server import start_server_in_thread
+server, database, port = start_server_in_thread(sys.argv[1], port=int(sys.argv[2]))
+print(port, flush=True)
+sys.stdin.read()
+"""
+
+
+class Server:
+    """What speaks Milvus' protocol on a port: milvus-lite in a process of its own, standing for a server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, str(self.folder), str(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    found = Server(tmp_path / "server")
+    found.start()
+    yield found
+    found.kill()
+
+
+async def test_a_server_by_its_url_that_goes_and_comes_back(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("camfleet_gateway.vectors.service._AGAIN_SECONDS", (0.05, 0.2))
+    async with starting(tmp_path, f"http://127.0.0.1:{server.port}") as site:
+        running = asyncio.create_task(site.vectors.run())
+        try:
+            await site.see("e1", 1)
+            await site.see("e2", 2)
+            await eventually(lambda: not site.vectors.pending, "both in the index")
+            assert await site.find(1) == ["e1"] and "HNSW" in site.vectors.index.kind
+            await asyncio.to_thread(server.kill)
+            await site.see("e3", 3)
+            await eventually(lambda: site.vectors.problem, "it to be missed", within=60)
+            with pytest.raises(UnavailableError):
+                await site.delete("e1")
+            await asyncio.to_thread(server.start)
+            await eventually(lambda: not site.vectors.problem, "it to be back", within=60)
+            await eventually(lambda: not site.vectors.pending, "what came meanwhile")
+            assert await site.find(3) == ["e3"]
+            await site.delete("e1")
+            assert await site.find(1) == []
+            site.wall += 25 * 3600
+            site.vectors._wake.set()
+            await eventually(lambda: site.vectors._mark.due() == math.inf, "it to be asked to compact")
+            assert await site.find(2) == ["e2"]
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def test_a_filter_holds_nothing_but_what_it_means() -> None:
