@@ -262,7 +262,8 @@ def test_the_gateway_keeps_things_as_nobody_with_a_read_only_root(site: Site) ->
         f"/api/v1/namespaces/{RELEASE}/persistentvolumeclaims/camfleet-gateway-data"
     )
     assert claim is not None and claim["spec"]["volumeName"] == "gateway-data"
-    assert "camfleet.db" in site.inside("gateway", "ls", "/var/lib/camfleet")
+    modes = site.inside("gateway", "sh", "-c", "stat -c %a /var/lib/camfleet/camfleet.db*")
+    assert set(modes.split()) == {"600"}
     assert "events and people are kept in sqlite" in site.logs()
 
 
