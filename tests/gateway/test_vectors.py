@@ -91,10 +91,9 @@ async def starting(folder: Path, url: str | None = None, database: str | None = 
         await site.store.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    database = None if request.param == "sqlite" else request.getfixturevalue("postgres").database()
-    async with starting(tmp_path, None, database) as found:
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with starting(tmp_path) as found:
         yield found
 
 
@@ -172,13 +171,17 @@ async def test_what_waits_is_not_put_in_once_it_is_deleted(site: Site) -> None:
     assert await site.find(1) == [] and await site.vectors.count() == 1
 
 
-async def test_the_index_is_mended_after_a_crash(tmp_path: Path) -> None:
-    async with starting(tmp_path) as site:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_the_index_is_mended_after_a_crash(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    database = None if kind == "sqlite" else request.getfixturevalue("postgres").database()
+    async with starting(tmp_path, None, database) as site:
         for number in range(10):
             await site.see(f"e{number}", number, time=float(number // 3))
         await site.vectors.step()
         await site.see("late", 50)  # stored, and the process ends before it is in the index
-    async with starting(tmp_path) as site:
+    async with starting(tmp_path, None, database) as site:
         # While nobody looked, two events went away and one came.
         site.store.events._deletion_hooks.clear()
         await site.delete("e4", "e9")
