@@ -257,6 +257,20 @@ async def test_erased_everywhere(options: Options, tmp_path: Path) -> None:
             await here.people.erasure.erase(gone.id, ADMIN)
 
 
+async def test_what_was_said_of_somebody_erased_brings_nothing_of_them_back(options: Options) -> None:
+    """By hand the event was given to them; its worker, who knows nothing of that, tells more of it."""
+    async with site(**options) as here:
+        gone = await here.person("Bob", BOB)
+        await here.event("e1", near(BOB, 0.8))
+        await here.people.from_events.say("e1", EventPerson(person_id=gone.id), ADMIN, force=True)
+        await here.people.erasure.erase(gone.id, ADMIN)
+        vectors: list[bytes] = []
+        here.store.events.on_vector(lambda _, vector: vectors.append(vector))
+        late = await here.event("e1", near(BOB, 0.8), revision=5)
+        assert (late.revision, late.person, late.crop_url, late.embedder) == (5, None, None, "")
+        assert not pictures(options["folder"]) and vectors == []
+
+
 async def test_what_was_being_stored_is_found_afterwards(options: Options, tmp_path: Path) -> None:
     """On PostgreSQL an event may be in another transaction while somebody is erased."""
     async with site(**options) as here:

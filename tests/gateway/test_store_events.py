@@ -248,12 +248,17 @@ async def test_who_is_erased_is_taken_out_of_events_and_later_ones_say_nothing_o
         appearance("a", person=ANNA, revision=1), crop=JPEG, embedding=VECTOR, embedder="m"
     )
     await store.events.store(appearance("b", person=ANNA), crop=JPEG, embedding=VECTOR, embedder="m")
+    # And now it has: it tells of the same face as of somebody unknown.
+    for id_ in ("a", "b"):
+        late = appearance(id_, revision=2, message="somebody unknown was here", data={"ended": NOW + 9})
+        await store.events.store(late, crop=JPEG, scene=JPEG, embedding=VECTOR, embedder="m")
     for id_ in ("a", "b"):
         found = await store.events.get(id_)
         assert found is not None
         assert (found.person, found.identity, found.crop_url, found.message) == (
             None, "unknown", None, "somebody is at the door",
         )  # fmt: skip
+        assert (found.revision, found.ended, found.scene_url) == (2, NOW + 9, None)
         assert await store.events.vector(id_) is None
     assert len(files(tmp_path)) == 1, "that of the other"
     async with store.database.reading() as session:

@@ -20,6 +20,8 @@ _IDENTITIES = frozenset(Identity)
 _MAX_ZONES = 16
 SOMEBODY = "somebody"
 """Stands where the name of somebody who was erased stood."""
+_ERASED = "erased"
+"""In an event's data: it told of somebody who was erased. Only the store says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def row_of(event: Incoming, *, now: float) -> dict[str, Any]:
     """A new row, without pictures and vector."""
     record = event.record
     data = plain(record.data)
+    data.pop(_ERASED, None)
     return {
         "id": record.id,
         "revision": record.revision,
@@ -108,7 +111,12 @@ def revised(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             message=old["message"],
             data=data,
         )
-    return row
+    return anonymous({**row, "message": old["message"]}) if is_erased(old) else row
+
+
+def is_erased(row: dict[str, Any]) -> bool:
+    """Whether an event told of somebody who was erased: it goes on without person, pictures and vector."""
+    return row["data"].get(_ERASED) is True
 
 
 def anonymous(row: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +128,7 @@ def anonymous(row: dict[str, Any]) -> dict[str, Any]:
         data["identity"] = Identity.UNKNOWN.value
     if isinstance(name, str) and name:
         data = _without(data, name)
+    data[_ERASED] = True
     return {
         **row,
         "person_id": None,

@@ -21,7 +21,7 @@ from camfleet_gateway.clock import Clock
 from camfleet_gateway.store.batches import StoreResult
 from camfleet_gateway.store.database import Database
 from camfleet_gateway.store.errors import UnavailableError
-from camfleet_gateway.store.rows import Incoming, anonymous, merged, revised, row_of
+from camfleet_gateway.store.rows import Incoming, anonymous, is_erased, merged, revised, row_of
 from camfleet_gateway.store.sealing import Sealer
 from camfleet_gateway.store.snapshots import Snapshots, is_jpeg
 from camfleet_gateway.store.tables import Event, RemovedPerson
@@ -50,7 +50,7 @@ class Change:
         row: By the names of the columns.
         event: What brought it.
         first: Whether it is new.
-        nobody: Whether it told of somebody who was erased.
+        nobody: Whether it tells, or once told, of somebody who was erased.
     """
 
     row: Row
@@ -143,7 +143,8 @@ class EventWriter:
         for change in changed.values():
             if change.row["person_id"] in erased:
                 change.row = anonymous(change.row)
-                change.nobody = True
+            # The face may go on being told of, as one that nobody knows any longer.
+            change.nobody = is_erased(change.row)
         await asyncio.to_thread(self._fill, list(changed.values()))
         # In the order of ids, so that two replicas never wait for each other.
         late = await self._insert(
