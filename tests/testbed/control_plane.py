@@ -165,12 +165,13 @@ class ControlPlane(Startable):
         """Bring `HOST:PORT` of the namespaces to a port of this machine's loopback, and return that."""
         assert self.inside is not None
         port = port or free_port()
+        name = f"forward-{name}-{port}"  # several tests may want the same Service
         process = Process(
             [sys.executable, Path(__file__).with_name("forward.py"), self.inside.network, f"{port}={target}"],
-            self.folder / f"forward-{name}.log",
+            self.folder / f"{name}.log",
             die_with_parent=self._die,
         )
-        self.processes[f"forward-{name}"] = process
+        self.processes[name] = process
         wait_until(lambda: "listening" in process.tail(), f"the forward to {target}", process=process)
         return port
 
