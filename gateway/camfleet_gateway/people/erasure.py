@@ -1,7 +1,7 @@
 """Somebody is erased: nothing of theirs stays but that an id was removed, and who did it.
 
-One transaction takes out the person, their faces and negatives of others that show them, their alerts'
-words, messages to webhooks that name them, and makes their events anonymous: what happened stays, without
+One transaction takes out the person, their faces, faces of others that show them, their alerts' words,
+messages to webhooks that name them, and makes their events anonymous: what happened stays, without
 name, pictures and vector. Pictures and index entries go before the commit; should it fail, erasing again
 finds the rest.
 """
@@ -72,11 +72,11 @@ class Erasure:
             now = kit.wall()
             session.add(RemovedPerson(id=person_id, version=await bump(session, now), removed=now))
             erased = await self._from_events(session, person_id, person.name)
-            others = await self._negatives(session, person_id, faces, erased.ids)
+            others = await self._of_others(session, person_id, faces, erased.ids)
             for hook in self._hooks:
                 await hook(session, person_id)
             await kit.events.before_deletion(erased.ids)
-            pictures = await asyncio.to_thread(self._files, person_id, erased)
+            pictures = await asyncio.to_thread(self._files, person_id, erased, others)
             counts = ErasedCounts(
                 faces=len(faces) + len(others),
                 events=len(erased.ids),
@@ -110,22 +110,24 @@ class Erasure:
         await session.execute(delete(Delivery).where(Delivery.body.contains(person_id, autoescape=True)))
         return erased
 
-    async def _negatives(
+    async def _of_others(
         self, session: AsyncSession, person_id: str, faces: Sequence[Face], events: Sequence[str]
     ) -> list[Face]:
-        """What others have as surely not theirs and shows this person: of these events, or alike."""
-        wanted = select(Face).where(Face.negative.is_(True), Face.person_id != person_id)
-        negatives = (await session.scalars(wanted)).all()
+        """What others have of these events, and what they have as not theirs that is like this person."""
+        elsewhere = select(Face).where(Face.person_id != person_id)
+        negatives = (await session.scalars(elsewhere.where(Face.negative.is_(True)))).all()
         own = [face for face in faces if not face.negative]
         alike = await asyncio.to_thread(self._alike, own, negatives) if own else set()
-        from_events = set(events)
-        found = [face for face in negatives if face.event_id in from_events or face.id in alike]
-        for face in found:
+        found = {face.id: face for face in negatives if face.id in alike}
+        for start in range(0, len(events), _CHUNK):
+            of_events = elsewhere.where(Face.event_id.in_(events[start : start + _CHUNK]))
+            found |= {face.id: face for face in (await session.scalars(of_events)).all()}
+        for face in found.values():
             other = await session.get(Person, face.person_id, with_for_update=True)
             await session.delete(face)
             if other is not None:
                 await touch(session, other, self._kit.wall())
-        return found
+        return list(found.values())
 
     def _alike(self, own: Sequence[Face], others: Sequence[Face]) -> set[str]:
         """Which of the others are as much like one of their own as two pictures of one person are."""
@@ -147,9 +149,10 @@ class Erasure:
         except (WrongKeyError, ValueError):
             return None
 
-    def _files(self, person_id: str, erased: Erased) -> int:
-        count = self._kit.snapshots.remove_person(person_id)
-        return count + self._kit.events.remove_pictures(erased.pictures)
+    def _files(self, person_id: str, erased: Erased, others: Sequence[Face]) -> int:
+        snapshots = self._kit.snapshots
+        count = sum(snapshots.remove_face(face.person_id, face.id) for face in others)
+        return count + snapshots.remove_person(person_id) + self._kit.events.remove_pictures(erased.pictures)
 
     async def _tell(self, events: Sequence[str]) -> None:
         """Let pages that show these events show them without the person."""

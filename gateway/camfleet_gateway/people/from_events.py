@@ -7,6 +7,7 @@ was said, whatever its worker still tells of it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +86,7 @@ class FromEvents:
             row = None
             if not reason:
                 row, reason = await self._put(session, person.id, face, principal)
+            await self._forget_others(session, person, view.id)
             if wrong is not None and await session.get(Person, wrong) is not None:
                 await self._put(session, wrong, replace(face, negative=True), principal)
             told = {"id": person.id, "name": person.name, "group": person.group, "similarity": 1.0}
@@ -128,12 +130,23 @@ class FromEvents:
         contrary = select(Face).where(
             Face.person_id == person.id, Face.event_id == event_id, Face.negative == negative
         )
-        found = (await session.scalars(contrary)).all()
-        for face in found:
+        await self._take_back(session, (await session.scalars(contrary)).all())
+
+    async def _forget_others(self, session: AsyncSession, person: Person, event_id: str) -> None:
+        """Nobody else has this event's face as theirs, whoever it was given to before."""
+        others = select(Face).where(
+            Face.person_id != person.id, Face.event_id == event_id, Face.negative.is_(False)
+        )
+        await self._take_back(session, (await session.scalars(others)).all())
+
+    async def _take_back(self, session: AsyncSession, faces: Sequence[Face]) -> None:
+        for face in faces:
+            owner = await session.get(Person, face.person_id, with_for_update=True)
             await session.delete(face)
-            await touch(session, person, self._kit.wall())
+            if owner is not None:
+                await touch(session, owner, self._kit.wall())
         await session.flush()
-        await self._enrolment.drop_crops(found)
+        await self._enrolment.drop_crops(faces)
 
     async def _relabel(self, session: AsyncSession, event_id: str, person: dict[str, Any] | None) -> None:
         event = await session.get(Event, event_id, with_for_update=True)
