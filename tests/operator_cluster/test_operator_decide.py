@@ -501,12 +501,24 @@ def test_a_scheduler_that_counts_nodes_anew_is_not_worth_a_write() -> None:
     assert reasons(plan_camera(look(told, full), NOW + 60))["Scheduled"] == ("False", "NodeFull")
 
 
+_DOOR = {"name": "door", "points": [[0, 0], [1, 0], [1, 1]]}
+_AT_THE_DOOR = {"name": "somebody", "when": "InZone", "zone": "door"}
+
+
 @pytest.mark.parametrize(
-    ("retention", "degraded"),
-    [(None, ("True", "RetentionMissing")), (14, ("False", "AsExpected"))],
+    ("spec", "degraded"),
+    [
+        ({"inference": {"faceRecognition": {"enabled": True}}}, ("True", "RetentionMissing")),
+        (
+            {"inference": {"faceRecognition": {"enabled": True}}, "privacy": {"retentionDays": 14}},
+            ("False", "AsExpected"),
+        ),
+        ({"alerts": [_AT_THE_DOOR]}, ("True", "ZoneUnknown")),
+        ({"alerts": [_AT_THE_DOOR], "inference": {"zones": [_DOOR]}}, ("False", "AsExpected")),
+    ],
 )
-def test_recognition_without_retention_is_said(retention: int | None, degraded: tuple[str, str]) -> None:
-    of = camera(inference={"faceRecognition": {"enabled": True}}, privacy={"retentionDays": retention})
+def test_settings_that_cannot_be_had_together_are_said(spec: Any, degraded: tuple[str, str]) -> None:
+    of = camera(**spec)
     plan = plan_camera(look(of, running(1, of=of), health=HEALTHY), NOW)
     assert reasons(plan)["Degraded"] == degraded
     assert reasons(plan)["Ready"] == ("True", "Streaming")

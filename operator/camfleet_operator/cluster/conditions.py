@@ -15,6 +15,7 @@ from camfleet_operator.cluster.health.verdicts import Health, Verdict
 from camfleet_operator.cluster.pods import CRASH_LOOP, PodSeen
 from camfleet_operator.cluster.scheduling import scheduling_reason
 from camfleet_protocol.camera import Condition, ConditionStatus
+from camfleet_protocol.settings import Settings
 
 READY, SCHEDULED, SOURCE_CONNECTED, STREAMING, DEGRADED = (
     "Ready",
@@ -52,7 +53,7 @@ class Situation:
             heard, for an operator that has just started knows less than the one before it.
         gpu_resource: The resource that stands for a GPU with this camera.
         on_cpu_instead: Whether it runs on a CPU though it prefers a GPU.
-        nobody_recognised: Whether recognition is switched on, and not said how long anything is kept.
+        shortfall: What its settings ask for and cannot have, if there is such a thing.
         held: Why a bad worker is not moved, in a sentence, if that is so.
     """
 
@@ -62,7 +63,7 @@ class Situation:
     before: Mapping[str, Fact] = field(default_factory=dict)
     gpu_resource: str = ""
     on_cpu_instead: bool = False
-    nobody_recognised: bool = False
+    shortfall: Fact | None = None
     held: str = ""
 
 
@@ -165,9 +166,19 @@ def _degraded(situation: Situation, streaming: Fact) -> Fact:
         return Fact(_TRUE, health.reason, _joined(health.message, situation.held))
     if situation.on_cpu_instead:
         return Fact(_TRUE, "GPUUnavailable", "no GPU was free; the worker runs on a CPU")
-    if situation.nobody_recognised:
+    return situation.shortfall or Fact(_FALSE, "AsExpected")
+
+
+def shortfall(settings: Settings) -> Fact | None:
+    """What settings that are each right ask for and cannot have together."""
+    if settings.retention_missing:
         return Fact(_TRUE, "RetentionMissing", "no face is recognised: privacy.retentionDays is not set")
-    return Fact(_FALSE, "AsExpected")
+    zones = {zone.name for zone in settings.inference.zones}
+    for alert in settings.alerts:
+        if alert.zone is not None and alert.zone not in zones:
+            message = f"the alert {alert.name} never comes: there is no zone {alert.zone}"
+            return Fact(_TRUE, "ZoneUnknown", message)
+    return None
 
 
 def _joined(message: str, held: str) -> str:

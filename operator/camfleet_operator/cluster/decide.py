@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 from camfleet_operator.backoff import RestartPolicy
-from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts
+from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts, shortfall
 from camfleet_operator.cluster.health.orders import Order
 from camfleet_operator.cluster.health.verdicts import Health
 from camfleet_operator.cluster.pods import PodSeen
@@ -234,7 +234,7 @@ def plan_camera(
         before=_said_of(current, camera.status),
         gpu_resource=shape.gpu_resource if shape is not None else "",
         on_cpu_instead=_on_cpu_instead(shape, current),
-        nobody_recognised=settings is not None and settings.retention_missing,
+        shortfall=shortfall(settings) if settings is not None else None,
         held=observed.held,
     )
     status = CameraStatus(
