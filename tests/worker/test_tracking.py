@@ -167,6 +167,15 @@ def test_a_zone_is_about_feet_or_a_faces_middle_and_about_its_classes() -> None:
     assert (feet.now, face.now, other.now) == (("door",), (), ())
 
 
+@pytest.mark.parametrize("kind", ["object", "face"])
+@pytest.mark.parametrize("box", [(0.3, 0.4, 0.4, 0.6), (0.6, 1.0, 0.4, 0.0), (1.0, 0.4, 0.0, 0.6)])
+def test_whom_the_edge_of_the_picture_cuts_off_is_in_a_zone_that_reaches_it(kind: str, box: Box) -> None:
+    corners = (Point(x=0, y=0), Point(x=1, y=0), Point(x=1, y=1), Point(x=0, y=1))
+    watch = ZoneWatch()
+    watch.update((ZoneSpec(name="all", points=corners),), kind=kind, label="person", box=box, at=START)
+    assert watch.now == ("all",)
+
+
 # ── Appearances ─────────────────────────────────────────────────────────────────────────────────────
 
 HERE, THERE = (0.4, 0.3, 0.1, 0.2), (0.8, 0.3, 0.1, 0.2)

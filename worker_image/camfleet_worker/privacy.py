@@ -28,7 +28,8 @@ _UNTRACKED_SECONDS = 0.5
 """Instead of `HOLD_SECONDS` for what may be a face that is found again elsewhere."""
 _BLIND_SECONDS = 3.0
 _BLOCKS = 8
-_MAX_FACES = 256
+_MAX_FACES = 1024
+"""Where there are more, all of the picture is covered."""
 
 Box = tuple[float, float, float, float]
 WHOLE: tuple[Box, ...] = ((0.0, 0.0, 1.0, 1.0),)
@@ -75,7 +76,7 @@ class FaceCover:
         with self._lock:
             oldest = captured_ns - round(STALE_SECONDS * 1e9)
             self._looks = [look for look in self._looks if oldest <= look.captured_ns < captured_ns]
-            self._looks.append(_Look(captured_ns, tuple(faces[:_MAX_FACES])))
+            self._looks.append(_Look(captured_ns, _bounded(faces)))
 
     def forget(self) -> None:
         """Faces are not looked for any more."""
@@ -101,7 +102,7 @@ class FaceCover:
                     seen.add(face.track)
                 if held:
                     found.append(Face(enlarged(face.box, _HELD_MARGIN), face.track, face.known))
-        return tuple(found[:_MAX_FACES])
+        return _bounded(found)
 
     def areas(self, captured_ns: int, mode: BlurFaces) -> tuple[Box, ...] | Wait:
         """What to cover in a picture; `WHOLE` if its faces cannot be told, `WAIT` if the next ones' can."""
@@ -119,6 +120,10 @@ class FaceCover:
             self._blind_at = now
             return WHOLE
         return tuple(face.box for face in faces if mode is BlurFaces.ALWAYS or not face.known)
+
+
+def _bounded(faces: Sequence[Face]) -> tuple[Face, ...]:
+    return tuple(faces) if len(faces) <= _MAX_FACES else (Face(WHOLE[0]),)
 
 
 def enlarged(box: Box, margin: float) -> Box:

@@ -13,6 +13,8 @@ LEAVE_SECONDS = 2.0
 """Whoever is outside for longer has left."""
 _EDGE = 0.015
 """So far outside, in fractions of the picture, somebody who was inside still is."""
+_LAST = 1 - 1e-6
+"""What the edge of the picture cuts off stands on it, and a zone's own edges there are not inside of it."""
 
 Box = tuple[float, float, float, float]
 Spot = tuple[float, float]
@@ -21,7 +23,8 @@ Spot = tuple[float, float]
 def spot_of(kind: str, box: Box) -> Spot:
     """The point that must be in a zone: where it stands, or the middle of a face."""
     left, top, width, height = box
-    return left + width / 2, top + (height / 2 if kind == "face" else height)
+    x, y = left + width / 2, top + (height / 2 if kind == "face" else height)
+    return min(x, _LAST), min(y, _LAST)
 
 
 def contains(points: Sequence[Point], spot: Spot) -> bool:

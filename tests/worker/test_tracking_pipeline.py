@@ -1,0 +1,164 @@
+"""Following, recognising and telling put together, with a detector and a model that say what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from camfleet_protocol.detections import Detection
+from camfleet_protocol.gallery import GalleryPart, GalleryPerson, GalleryUpdate
+from camfleet_protocol.settings import Settings
+from camfleet_protocol.vision import BlurFaces
+from camfleet_worker.detectors.base import DetectorContext
+from camfleet_worker.picture import Image, Picture
+from camfleet_worker.privacy import Face, FaceCover
+from camfleet_worker.recognition import recognizer
+from camfleet_worker.recognition.quality import FaceQuality
+from camfleet_worker.tracking.facade import Tracks
+from camfleet_worker.tracking_port import Ran
+
+Box = tuple[float, float, float, float]
+Vector = NDArray[np.float32]
+START = 1_790_000_000.0
+SECOND = 1_000_000_000
+HERE = (0.3, 0.3, 0.2, 0.3)
+ANN, BOB = np.eye(8, dtype=np.float32)[:2]
+FACES = (Ran("yunet", "face", "yunet@000000000000"),)
+OBJECTS = (Ran("yolox", "object", "yolox@000000000000"),)
+
+
+class Shot(Picture):
+    """Noise, another one for each `look`."""
+
+    def __init__(self, number: int, at: float, look: int) -> None:
+        super().__init__(
+            number=number, captured_ns=round(at * 1e9), width=640, height=360, discontinuity=False
+        )
+        self._look = look
+
+    def _convert(self, width: int, height: int) -> Image:
+        return np.random.default_rng(self._look).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+class Model:
+    """Says that every face is the one it was told."""
+
+    identity = "fake@000000000000"
+    dimensions, threshold, margin = 8, 0.45, 0.05
+
+    def __init__(self) -> None:
+        self.vector: Vector = ANN
+
+    def embed(self, aligned: Sequence[Image]) -> Vector:
+        return np.stack([self.vector] * len(aligned))
+
+
+@dataclass
+class Told:
+    """A revision of an event."""
+
+    at: float
+    id: str
+    data: dict[str, Any]
+    embedding: bytes
+
+    @property
+    def name(self) -> str:
+        return str(self.data.get("person", {}).get("name", ""))
+
+
+@dataclass
+class Scene:
+    """Five pictures a second, unless said otherwise."""
+
+    model: Model
+    at: float = 0.0
+    number: int = 0
+    look: int = 0
+    told: list[Told] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        self.tracks = Tracks(DetectorContext(None), put=self._put, clock=lambda: START + self.at)
+
+    def _put(self, event_id: str, *, data: dict[str, Any], embedding: bytes = b"", **more: Any) -> None:
+        self.told.append(Told(self.at, event_id, data, embedding))
+
+    def set(self, recognition: bool = True, retention: int | None = 7, **inference: Any) -> None:
+        self.settings = Settings.model_validate(
+            {
+                "inference": {
+                    "detectors": ["yunet"],
+                    "faceRecognition": {"enabled": recognition},
+                    **inference,
+                },
+                "privacy": {"retentionDays": retention},
+            }
+        )
+
+    def show(self, seconds: float, *boxes: Box, every: float = 0.2, kind: str = "face") -> None:
+        for _ in range(round(seconds / every)):
+            self.at, self.number = self.at + every, self.number + 1
+            found = [_found(kind, box) for box in boxes]
+            self.tracks.observe(
+                Shot(self.number, START + self.at, self.look),
+                found,
+                FACES if kind == "face" else OBJECTS,
+                self.settings,
+            )
+
+    def enrol(self) -> None:
+        people = tuple(GalleryPerson(id=name.lower(), name=name, rows=1) for name in ("Ann", "Bob"))
+        part = GalleryPart(embedder=Model.identity, dimensions=8, base=0, part=0, parts=1, people=people)
+        self.tracks.apply_gallery(GalleryUpdate(1, part, np.stack([ANN, BOB]).astype("<f2").tobytes()))
+
+    @property
+    def last(self) -> list[Told]:
+        """Each event as it was told last."""
+        return list({told.id: told for told in self.told}.values())
+
+
+def _found(kind: str, box: Box) -> Detection:
+    left, top, width, height = box
+    landmarks = tuple((left + 0.15 * width * i, top + 0.1 * height * i) for i in range(5))
+    label = "face" if kind == "face" else "person"
+    return Detection(
+        kind=kind, label=label, score=0.9, box=box, landmarks=landmarks if kind == "face" else ()
+    )
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    model = Model()
+    monkeypatch.setattr(recognizer, "load_embedder", lambda name, context: model)
+    good = FaceQuality(height_px=100, sharpness=100, yaw=0, pitch=0, roll=0, score=0.9)
+    monkeypatch.setattr(recognizer, "measure", lambda *args, **more: good)
+    monkeypatch.setattr(recognizer, "refuse", lambda *args, **more: None)
+    scene = Scene(model)
+    scene.set()
+    return scene
+
+
+def _ann_is_here(scene: Scene) -> None:
+    scene.show(0.2, HERE)
+    scene.enrol()
+    scene.show(3.8, HERE)
+    assert [told.name for told in scene.last] == ["Ann"]
+
+
+def test_more_faces_than_can_be_covered_one_by_one_cover_the_picture() -> None:
+    cover = FaceCover()
+    for number, count in ((1, 300), (2, 1025)):
+        faces = [Face((n % 40 / 40, n // 40 / 40, 0.02, 0.02), n) for n in range(count)]
+        cover.saw(number * 10 * SECOND, faces)
+        areas = cover.areas(number * 10 * SECOND, BlurFaces.UNKNOWN)
+        assert isinstance(areas, tuple)
+        if count == 300:
+            assert len(areas) == 300
+        else:
+            assert areas == ((0.0, 0.0, 1.0, 1.0),)
