@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from store_kit import JPEG, NOW, appearance, event, opened
 
 from camfleet_gateway.events import EventLog, Told
@@ -155,6 +156,42 @@ async def test_one_event_that_fails_takes_no_others_with_it(tmp_path: Path) -> N
         results = await asyncio.gather(*(store.events.store(event(id_)) for id_ in ids))
         assert [result.refused for result in results] == ["", "it cannot be stored: ValueError", "", ""]
         assert {found.id for found in (await store.events.find(EVERYTHING)).events} == {"a", "b", "c"}
+
+
+async def test_a_table_that_is_away_for_a_moment_costs_no_event(postgres: Postgres, tmp_path: Path) -> None:
+    """As while a backup is restored, or rights are changed: SQLSTATE 42P01, 42501."""
+    async with opened(tmp_path, postgres.database()) as store:
+
+        async def rename(before: str, after: str) -> None:
+            async with store.database.session() as session:
+                await session.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
+
+        await rename("events", "elsewhere")
+        with pytest.raises(UnavailableError, match="events"):
+            await store.events.store(event("a"))
+        with pytest.raises(UnavailableError):
+            await store.events.find(EVERYTHING)
+        await rename("elsewhere", "events")
+        assert (await store.events.store(event("a"))).first
+        async with store.database.session() as session:
+            await session.execute(text("ALTER TABLE events ADD CHECK (id <> 'bad')"))
+        result = await store.events.store(event("bad"))
+        assert "IntegrityError" in result.refused, "a broken constraint is the event's own"
+
+
+async def test_what_is_not_of_an_event_makes_it_wait(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        failing = [True]
+
+        async def hook(_: object, __: object) -> None:
+            if failing:
+                raise RuntimeError("no thread can be started")
+
+        store.events.in_transaction(hook)
+        with pytest.raises(UnavailableError, match="RuntimeError"):
+            await store.events.store(event("a"))
+        failing.clear()
+        assert (await store.events.store(event("a"))).first
 
 
 async def test_too_many_that_wait_are_refused_not_kept_in_memory(tmp_path: Path) -> None:

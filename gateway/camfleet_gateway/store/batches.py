@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
+
 from camfleet_gateway.store.errors import UnavailableError
 from camfleet_gateway.store.rows import Incoming
 
@@ -17,6 +19,16 @@ MAX_BATCH = 200
 MAX_WAITING = 5000
 STOP_SECONDS = 3.0
 MAX_WAITING_BYTES = 128 * 1024 * 1024
+_OF_THE_EVENT = (
+    DBAPIError,  # the database lets through only what is of the data
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What would happen every time: the event must not stay in front of all others of its camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,11 @@ class Batches:
                     await self._settle([each])
                 return
             event, future = batch[0]
+            if not isinstance(error, _OF_THE_EVENT):
+                logger.error("the event %s is not stored now", event.record.id, exc_info=error)
+                if not future.done():
+                    future.set_exception(UnavailableError(f"it is not stored now: {type(error).__name__}"))
+                return
             logger.error("the event %s can never be stored", event.record.id, exc_info=error)
             if not future.done():
                 future.set_result(StoreResult(refused=f"it cannot be stored: {type(error).__name__}"))

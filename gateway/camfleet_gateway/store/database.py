@@ -9,6 +9,7 @@ one inside another.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ from camfleet_gateway.store.migrate import upgrade
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
 CLOSE_SECONDS = 3.0
@@ -42,8 +45,11 @@ _PRAGMAS = (
     f"PRAGMA busy_timeout={_SQLITE_BUSY_MS}",
 )
 _WRITES = "camfleet_writes"
-_OUR_MISTAKES = ("0A", "22", "23", "42")
-"""Classes of SQLSTATE that trying again does not mend: bad data, broken constraints, wrong statements."""
+_OF_THE_DATA = ("22", "23")
+"""Classes of SQLSTATE that trying again does not mend: bad data, broken constraints."""
+_OF_THE_SCHEMA = ("0A", "42")
+"""No such table or column, no right to use it: while a backup is restored, rights change, a newer gateway
+migrates. That passes, or somebody has to mend it; nothing is to be lost until then."""
 
 
 class Database:
@@ -72,6 +78,7 @@ class Database:
         )
         self._writer = asyncio.Lock()
         self._writing: asyncio.Task[Any] | None = None
+        self._said = ""
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date.
@@ -88,7 +95,7 @@ class Database:
                 await connection.run_sync(upgrade)
                 await connection.commit()
         except sql_errors.DBAPIError as error:
-            raise (_unavailable(error) or error) from error
+            raise self._translated(error) from error
         except OSError as error:
             raise UnavailableError(f"the database does not answer: {_words(error)}") from error
         except Exception as error:
@@ -162,7 +169,7 @@ class Database:
             try:
                 await session.connection()
             except sql_errors.DBAPIError as error:
-                raise (_unavailable(error) or error) from error
+                raise self._translated(error) from error
             except (OSError, sql_errors.TimeoutError) as error:
                 raise UnavailableError(f"the database does not answer: {_words(error)}") from error
             except Exception as error:
@@ -173,9 +180,25 @@ class Database:
                 yield session
                 await session.commit()
             except sql_errors.DBAPIError as error:
-                raise (_unavailable(error) or error) from error
+                raise self._translated(error) from error
             except TimeoutError as error:
                 raise UnavailableError("the database takes too long to answer") from error
+
+    def _translated(self, error: sql_errors.DBAPIError) -> Exception:
+        """The same as an error of ours, if trying again may help."""
+        state = getattr(error.orig, "sqlstate", None)
+        if isinstance(state, str):
+            if state[:2] in _OF_THE_DATA:
+                return error
+        elif isinstance(
+            error, (sql_errors.IntegrityError, sql_errors.DataError, sql_errors.ProgrammingError)
+        ):
+            return error
+        words = f"the database cannot be used now: {_words(error.orig)}"
+        if isinstance(state, str) and state[:2] in _OF_THE_SCHEMA and words != self._said:
+            logger.error("%s", words)
+            self._said = words
+        return UnavailableError(words)
 
 
 def _postgresql_engine(url: str, connections: WeakSet[Any]) -> AsyncEngine:
@@ -231,17 +254,6 @@ def _try_file(path: str) -> None:
         sqlite3.connect(path).close()
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(f"the database {path} cannot be used: {error}") from None
-
-
-def _unavailable(error: sql_errors.DBAPIError) -> UnavailableError | None:
-    """The same as an error of ours, if trying again may help."""
-    state = getattr(error.orig, "sqlstate", None)
-    if isinstance(state, str):
-        if state[:2] in _OUR_MISTAKES:
-            return None
-    elif isinstance(error, (sql_errors.IntegrityError, sql_errors.DataError, sql_errors.ProgrammingError)):
-        return None
-    return UnavailableError(f"the database cannot be used now: {_words(error.orig)}")
 
 
 def _is_asyncpg(error: BaseException) -> bool:
