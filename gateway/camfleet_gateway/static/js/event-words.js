@@ -16,6 +16,7 @@ const TITLES = {
   "detection.started": "Detection",
   "detection.ended": "Detection ended",
   alert: "Alert",
+  "alert.ended": "Alert ended",
 };
 
 const RULES = {
