@@ -9,9 +9,9 @@ import pytest
 
 from camfleet.evaluation import metrics
 from camfleet.evaluation.box_table import KnownPicture, compare
-from camfleet.evaluation.gather import FoundBoxes, Looked
+from camfleet.evaluation.gather import Faces, FoundBoxes, Looked
 from camfleet.evaluation.pair_set import PairSet, assign_folds
-from camfleet.evaluation.people_folder import PeopleFolder, make_pairs
+from camfleet.evaluation.people_folder import PeopleFolder, make_pairs, read
 from camfleet.evaluation.verification import look_up, verify
 
 SCORES = np.array([0.9, 0.8, 0.4, 0.6, 0.3, 0.1])
@@ -107,7 +107,7 @@ def test_a_held_out_fold_does_not_choose_its_own_threshold() -> None:
         vector = base[person] + (1 + vectors[person]) * base[8 + place % 8]
         faces[Path(f"{place}.jpg")] = Looked((vector / np.linalg.norm(vector)).astype(np.float32), 1)
     pairs = pair_set([(0, 1), (2, 3), (0, 2), (4, 5), (6, 7), (4, 6)], of)
-    result = verify(pairs, faces, folds=2, balanced=False, default=0.45)
+    result = verify(pairs, faces, folds=2, default=0.45)
     assert len(result.folds) == 2 and result.people == 4
     assert result.accuracy_at[0] == 1.0
     # 0.5 for the first two, 0.22 for the others: 0.25, chosen by the first two, is too high for those.
@@ -124,7 +124,7 @@ def test_pairs_without_a_face_are_counted_apart() -> None:
         Path("3.jpg"): Looked(problem="not a picture"),
     }
     made = pair_set([(0, 1), (0, 2), (1, 3)], [0, 0, 1, 1])
-    result = verify(made, faces, folds=10, balanced=False, default=0.45)
+    result = verify(made, faces, folds=10, default=0.45)
     assert (result.genuine, result.impostor_without_face, result.unreadable) == (1, 1, 1)
     assert result.share_with_face == pytest.approx(0.5)
     assert result.accuracy is None and result.auc is None
@@ -138,7 +138,10 @@ def test_looking_up_names_the_known_and_nobody_else() -> None:
     faces = {file: Looked(vector, 1) for file, vector in zip(files, vectors, strict=True)}
     found = look_up(np.array([0, 0, 1, 1, 2], np.intp), files, faces, 0.45, 0.05)
     assert (found.right, found.unknown, found.wrong) == (4, 0, 0)
-    assert (found.strangers_unknown, found.strangers_wrong) == (4, 0)
+    assert (found.strangers_unknown, found.strangers_wrong) == (5, 0), "one picture is enough for a stranger"
+    alike = {**faces, files[4]: Looked(near, 1)}
+    found = look_up(np.array([0, 0, 1, 1, 2], np.intp), files, alike, 0.45, 0.05)
+    assert (found.right, found.wrong, found.unknown) == (2, 1, 1), "nor may they vanish from the others"
     strict = look_up(np.array([0, 0, 1, 1, 2], np.intp), files, faces, 0.95, 0.05)
     assert (strict.right, strict.unknown) == (2, 2)
 
@@ -147,13 +150,80 @@ def test_impostor_pairs_are_bounded_repeatable_and_never_of_one_person() -> None
     people = np.repeat(np.arange(30), 10)
     files = tuple(Path(f"{number}.jpg") for number in range(people.size))
     folder = PeopleFolder(tuple(str(person) for person in range(30)), files, people)
-    made = make_pairs(folder, impostors=1000, folds=10)
-    again = make_pairs(folder, impostors=1000, folds=10)
-    assert made.same.sum() == 30 * 45 and 900 <= (~made.same).sum() <= 1000
+    made = make_pairs(folder, impostors=1000)
+    again = make_pairs(folder, impostors=1000)
+    assert made.same.sum() == 30 * 45 and (~made.same).sum() == 1000
     assert (made.x == again.x).all() and (made.y == again.y).all()
     assert ((people[made.x] == people[made.y]) == made.same).all()
-    every = make_pairs(folder, impostors=100_000, folds=10)
+    every = make_pairs(folder, impostors=100_000)
     assert (~every.same).sum() == 300 * 299 // 2 - 30 * 45
+    most = make_pairs(folder, impostors=30_000)
+    for pairs in (made, every, most):
+        low, high = np.minimum(pairs.x, pairs.y), np.maximum(pairs.x, pairs.y)
+        assert np.unique(low * people.size + high).size == pairs.x.size, "a pair counts twice"
+    assert (~most.same).sum() == 30_000
+
+
+def test_a_link_to_a_person_is_not_another_person(tmp_path: Path) -> None:
+    for number, name in enumerate(("bo/1.png", "bo/2.png", "cy/1.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes([number] * 9))
+    (tmp_path / "ada").symlink_to("bo")
+    (tmp_path / "cy/2.png").symlink_to("1.png")
+    (tmp_path / "cy/copy.png").write_bytes((tmp_path / "bo/2.png").read_bytes())
+    (tmp_path / "cy/other.png").write_bytes(b"same size")
+    made = read(tmp_path)
+    assert made.names == ("bo", "cy")
+    assert [str(file.relative_to(tmp_path)) for file in made.files] == [
+        *("bo/1.png", "bo/2.png", "cy/1.png", "cy/copy.png", "cy/other.png")
+    ]
+    assert [name.name for name, _ in made.doubles] == ["1.png", "2.png", "2.png"]
+    assert made.copies == ((tmp_path / "cy/copy.png", tmp_path / "bo/2.png"),)
+
+
+def people_like(people: int, pictures: int, spread: float) -> tuple[Faces, PairSet]:
+    """People whose pictures are more or less alike, and all their pairs."""
+    random = np.random.default_rng(3)
+    faces, of = {}, []
+    for person in range(people):
+        middle = random.normal(size=16)
+        for _ in range(pictures):
+            vector = middle / np.linalg.norm(middle) + random.normal(size=16) * spread
+            faces[Path(f"{len(of)}.jpg")] = Looked((vector / np.linalg.norm(vector)).astype(np.float32), 1)
+            of.append(person)
+    return faces, pair_set(all_pairs(len(of)), of)
+
+
+def test_accuracy_is_the_share_of_tested_pairs_that_are_told_right() -> None:
+    """By hand: what lies right of the threshold that each failure was judged by, and what does not."""
+    faces, pairs = people_like(people=24, pictures=3, spread=0.28)
+    result = verify(pairs, faces, folds=6, default=0.45)
+    assert result.tested == pairs.x.size, "some pair was not tested"
+    assert [fold.people for fold in result.folds] == [4] * 6
+    accuracy, balanced = result.accuracy, result.balanced_accuracy
+    assert accuracy is not None and balanced is not None
+    wrong = sum((1 - fold.accuracy) * (fold.genuine + fold.impostor) for fold in result.folds)
+    assert wrong == pytest.approx(len(result.failures)) and wrong > 20
+    assert accuracy[0] == pytest.approx(np.mean([fold.accuracy for fold in result.folds]))
+    assert accuracy[1] == pytest.approx(np.std([fold.accuracy for fold in result.folds], ddof=1))
+    assert accuracy[0] == pytest.approx(1 - wrong / pairs.x.size, abs=0.002)
+    assert balanced[0] < accuracy[0] - 0.02, "most pairs are of two people, and these are easy"
+
+
+def test_nobody_is_tested_by_a_threshold_from_their_own_pairs() -> None:
+    """Each person's pictures in turn are made useless: no threshold that they are judged by may change."""
+    faces, pairs = people_like(people=9, pictures=3, spread=0.35)
+    before = {(f.x, f.y): f.threshold for f in verify(pairs, faces, folds=3, default=0.45).failures}
+    seen = 0
+    for person in range(9):
+        own = [file for file, of in zip(pairs.files, pairs.people, strict=True) if of == person]
+        random = np.random.default_rng(person).normal(size=(len(own), 16)).astype(np.float32)
+        noise = {file: Looked(row / np.linalg.norm(row), 1) for file, row in zip(own, random, strict=True)}
+        for failure in verify(pairs, {**faces, **noise}, folds=3, default=0.45).failures:
+            if {failure.x, failure.y} & set(own) and (failure.x, failure.y) in before:
+                assert failure.threshold == before[failure.x, failure.y]
+                seen += 1
+    assert seen > 5
 
 
 def test_boxes_are_matched_once_and_ignored_ones_count_neither_way() -> None:

@@ -13,6 +13,7 @@ from camfleet_worker.recognition.refine import intersection, overlap
 
 IOUS = (0.5, 0.35)
 _MOSTLY = 0.5
+_MAX_PIXELS = 1e6
 _TRUE = frozenset(("1", "true", "yes"))
 
 
@@ -22,11 +23,16 @@ class BoxTableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KnownPicture:
-    """A picture and its faces: left, top, width, height in pixels, and whether each is to be ignored."""
+    """A picture and its faces: left, top, width, height in pixels, and whether each is to be ignored.
+
+    Attributes:
+        empty: Boxes that have no area; no face can be in them.
+    """
 
     file: Path
     name: str
     boxes: tuple[tuple[Box, bool], ...]
+    empty: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Comparison:
 
     pictures: int
     problems: tuple[tuple[str, str], ...]
+    empty: tuple[tuple[str, Box], ...]
     matched: tuple[Matched, ...]
 
 
@@ -90,10 +97,9 @@ def read(document: Path) -> list[KnownPicture]:
             boxes = tuple(_box(box) for box in image.iter("box"))
         except (TypeError, ValueError):
             raise BoxTableError(f"{document.name}: {name} has a box that is none") from None
-        file = document.parent / name
-        if not file.exists():
-            file = document.parent.joinpath(*PureWindowsPath(name).parts)
-        pictures.append(KnownPicture(file, name, boxes))
+        given = tuple(item for item in boxes if item[0][2] > 0 and item[0][3] > 0)
+        empty = tuple(item[0] for item in boxes if item not in given)
+        pictures.append(KnownPicture(_file(document.parent, name), name, given, empty))
     if not pictures:
         raise BoxTableError(f"{document.name} has no images")
     return pictures
@@ -105,7 +111,8 @@ def compare(pictures: Sequence[KnownPicture], found: Sequence[FoundBoxes]) -> Co
         (picture.name, item.problem) for picture, item in zip(pictures, found, strict=True) if item.problem
     )
     readable = [(p, item) for p, item in zip(pictures, found, strict=True) if not item.problem]
-    return Comparison(len(pictures), problems, tuple(_match(readable, iou) for iou in IOUS))
+    empty = tuple((picture.name, box) for picture in pictures for box in picture.empty)
+    return Comparison(len(pictures), problems, empty, tuple(_match(readable, iou) for iou in IOUS))
 
 
 def _match(pictures: Sequence[tuple[KnownPicture, FoundBoxes]], iou: float) -> Matched:
@@ -127,6 +134,15 @@ def _match(pictures: Sequence[tuple[KnownPicture, FoundBoxes]], iou: float) -> M
     return Matched(iou, right + len(misses), right, len(false), tuple(misses), tuple(false))
 
 
+def _file(folder: Path, name: str) -> Path:
+    """Where a picture is, also if its name was written on Windows."""
+    as_written = folder / name
+    try:
+        return as_written if as_written.exists() else folder.joinpath(*PureWindowsPath(name).parts)
+    except OSError:  # as of a name that is too long to be one; reading it will say so
+        return as_written
+
+
 def _of_ignored(box: Box, ignored: Box, iou: float) -> bool:
     return overlap(box, ignored) >= iou or intersection(box, ignored) >= _MOSTLY * box[2] * box[3]
 
@@ -135,6 +151,6 @@ def _box(element: ElementTree.Element) -> tuple[Box, bool]:
     left, top, width, height = (
         float(element.get(name, "none")) for name in ("left", "top", "width", "height")
     )
-    if not (width > 0 and height > 0):
-        raise ValueError("no area")
+    if not all(abs(value) <= _MAX_PIXELS for value in (left, top, width, height)):
+        raise ValueError("no number of pixels")
     return (left, top, width, height), (element.get("ignore") or "").lower() in _TRUE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,7 +103,8 @@ def pairs(images: Path, table: Path, folds: int, as_json: bool, **options: Any) 
         raise click.ClickException(str(error)) from None
     gatherer = _gatherer(**options)
     faces = gatherer.faces(given.pairs.files)
-    result = verification.verify(given.pairs, faces, folds=folds, balanced=False, default=gatherer.threshold)
+    _refuse_unreadable(images, [looked.problem for looked in faces.values()])
+    result = verification.verify(given.pairs, faces, folds=folds, default=gatherer.threshold)
     made = report.comparison("pairs", result, faces, gatherer, missing=given.missing, left_out=given.left_out)
     _print(made, as_json)
 
@@ -132,10 +133,20 @@ def identities(images: Path, impostors: int, folds: int, as_json: bool, **option
         raise click.ClickException(f"{images} has no folder with pictures in it")
     gatherer = _gatherer(**options)
     faces = gatherer.faces(folders.files)
-    pairs = people_folder.make_pairs(folders, folds=folds, impostors=impostors)
-    result = verification.verify(pairs, faces, folds=folds, balanced=True, default=gatherer.threshold)
+    _refuse_unreadable(images, [looked.problem for looked in faces.values()])
+    pairs = people_folder.make_pairs(folders, impostors=impostors)
+    result = verification.verify(pairs, faces, folds=folds, default=gatherer.threshold)
     lookup = verification.look_up(folders.people, folders.files, faces, gatherer.threshold, gatherer.margin)
-    _print(report.comparison("identities", result, faces, gatherer, lookup=lookup), as_json)
+    made = report.comparison(
+        "identities",
+        result,
+        faces,
+        gatherer,
+        doubles=folders.doubles,
+        copies=folders.copies,
+        lookup=lookup,
+    )
+    _print(made, as_json)
 
 
 @command.command()
@@ -154,6 +165,7 @@ def boxes(document: Path, as_json: bool, **options: Any) -> None:
         raise click.ClickException(str(error)) from None
     gatherer = _gatherer(embedder=None, **options)
     found = gatherer.boxes([picture.file for picture in pictures])
+    _refuse_unreadable(document, [item.problem for item in found])
     _print(report.boxes(box_table.compare(pictures, found), gatherer), as_json)
 
 
@@ -174,6 +186,12 @@ def _gatherer(
     except InferenceUnavailableError as error:
         hint = "; `camfleet models fetch` downloads weights" if error.reason == "ModelMissing" else ""
         raise click.ClickException(f"{error}{hint}") from None
+
+
+def _refuse_unreadable(source: Path, problems: Sequence[str]) -> None:
+    """Where no picture could be read nothing was measured."""
+    if all(problems):
+        raise click.ClickException(f"{source}: none of {len(problems)} pictures can be read: {problems[0]}")
 
 
 def _print(report: tuple[dict[str, Any], str], as_json: bool) -> None:

@@ -34,7 +34,7 @@ def assign_folds(pairs: PairSet, folds: int, seed: int = 0) -> Indexes | None:
     """Split the people, not the pairs, so that nobody is in two parts.
 
     People that are compared with each other are kept together where that gives even parts; else people are
-    dealt out at random, and pairs across two parts are tested in none.
+    dealt out at random, and there are pairs across two parts: see `home`.
 
     Returns:
         The part of each person; None where people are too few for two parts with both kinds of pairs.
@@ -46,6 +46,19 @@ def assign_folds(pairs: PairSet, folds: int, seed: int = 0) -> Indexes | None:
             if _usable(part, one, other, pairs.same, parts):
                 return part
     return None
+
+
+def home(one: Indexes, other: Indexes) -> Indexes:
+    """The part that each pair is tested in, -1 for none, from the parts of its two people.
+
+    Nobody of a tested pair may be among those that its threshold was chosen by. For a pair across two parts
+    those are the people of all other parts, so it can be tested where there are three, and counts in one of
+    its two, in turn.
+    """
+    turn = np.arange(one.size) % 2 == 0
+    tested = np.where(turn, one, other)
+    few = one.size == 0 or max(int(one.max()), int(other.max())) < 2
+    return np.where((one != other) & few, -1, tested)
 
 
 def _linked(one: Indexes, other: Indexes, count: int) -> Indexes:
@@ -86,9 +99,20 @@ def _deal(one: Indexes, other: Indexes, count: int, parts: int, seed: int) -> In
 
 
 def _usable(part: Indexes, one: Indexes, other: Indexes, same: NDArray[np.bool_], parts: int) -> bool:
-    """Whether every part has genuine and impostor pairs of its own, and none has most of all."""
-    inside = part[one] == part[other]
-    genuine = np.bincount(part[one[inside & same]], minlength=parts)
-    impostor = np.bincount(part[one[inside & ~same]], minlength=parts)
+    """Whether each part tests pairs of both kinds, by thresholds from both kinds, and none tests most."""
+    first, second = part[one], part[other]
+    tested = home(first, second)
+    genuine = np.bincount(tested[same & (tested >= 0)], minlength=parts)
+    impostor = np.bincount(tested[~same & (tested >= 0)], minlength=parts)
     total = genuine + impostor
-    return bool(genuine.all() and impostor.all() and total.max() <= max(2.5 / parts, 0.6) * total.sum())
+    if not (genuine.all() and impostor.all() and total.max() <= max(2.5 / parts, 0.6) * total.sum()):
+        return False
+    between = np.zeros((parts, parts), np.intp)
+    np.add.at(between, (first[~same], second[~same]), 1)
+    between += between.T - np.diag(between.diagonal())
+    of = between.sum(axis=1)
+    total_impostors = int(np.triu(between).sum())
+    left = total_impostors - of[:, None] - of[None, :] + between
+    np.fill_diagonal(left, total_impostors - of)
+    needed = (between > 0) if parts > 2 else np.eye(parts, dtype=np.bool_)
+    return bool(left[needed | np.eye(parts, dtype=np.bool_)].all())

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -39,13 +40,13 @@ _Row = tuple[Path, Path, bool]
 def read(table: Path, images: Path) -> PairTable:
     """Read a CSV with the columns file_x, file_y, same; names are relative to `images`.
 
-    A name that is not there is looked for by its last part, if only one file is called so.
+    A name that is not there is looked for elsewhere, see `_Files`, but never taken for another one.
 
     Raises:
         PairTableError: It cannot be read, lacks a column, has a value that is none, or no pair is left.
     """
     rows = _rows(table)
-    where = _Files(images)
+    where = _Files(images, [row[column] for _, row in rows for column in _COLUMNS[:2]])
     pairs: list[_Row] = []
     missing: dict[str, None] = {}
     for number, row in rows:
@@ -141,29 +142,56 @@ def _text(data: bytes) -> str:
 
 
 class _Files:
-    """Finds files by the names that a table gives them."""
+    """Finds files by the names that a table gives them.
 
-    def __init__(self, images: Path) -> None:
+    Relative to the folder; or anywhere below it, if one file alone ends in that name, folders and all; or
+    relative to the folder but without the folders that all names of the table begin with. So two names are
+    never one file, unless one of them is the end of the other: where people's pictures are numbered, one that
+    is gone is not another person's.
+    """
+
+    def __init__(self, images: Path, names: Iterable[str]) -> None:
         self._images = images
         self._by_name: dict[str, list[Path]] | None = None
+        folders = {_parts(name)[:-1] for name in names}
+        shortest, longest = min(folders, default=()), max(folders, default=())
+        pairs = zip(shortest, longest, strict=False)
+        self._shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def find(self, name: str) -> Path | None:
         name = name.strip()
         if not name or "\0" in name:
             return None
-        for path in (Path(name), Path(*PureWindowsPath(name).parts)):
-            if (self._images / path).is_file():
+        parts = _parts(name)
+        for path in (Path(name), Path(*parts)):
+            if _is_file(self._images / path):
                 return self._images / path
-        named = self._names().get(PureWindowsPath(name).name, [])
-        return named[0] if len(named) == 1 else None
+        named = [path for path in self._names().get(parts[-1], []) if path.parts[-len(parts) :] == parts]
+        if len(named) == 1:
+            return named[0]
+        path = self._images.joinpath(*parts[self._shared :])
+        return path if self._shared and not named and _is_file(path) else None
 
     def _names(self) -> dict[str, list[Path]]:
         if self._by_name is None:
             self._by_name = {}
-            for path in sorted(self._images.rglob("*")):
+            for path in sorted(self._images.absolute().rglob("*")):
                 if path.is_file():
                     self._by_name.setdefault(path.name, []).append(path)
         return self._by_name
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Folders and name, as written on any system."""
+    parts = PureWindowsPath(name.strip()).parts
+    return tuple(part for part in parts if part != ".") or ("",)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # as of a name that is too long to be one
+        return False
 
 
 class _Groups:

@@ -16,6 +16,10 @@ _SHOWN = 30
 """Lines of a list in the text; JSON has all of them, up to `_LISTED`."""
 _LISTED = 10_000
 _PROMINENT = "the one that is large and in the middle"
+HOW_SINGLE = (
+    "single pictures: looked at in several sizes, each face a second time alone; a stream is looked at once, "
+    "640 pixels wide, and small faces that are compared a second time; alignment and embedding are the same"
+)
 
 Report = tuple[dict[str, Any], str]
 
@@ -28,30 +32,70 @@ def comparison(
     *,
     missing: Sequence[str] = (),
     left_out: int = 0,
+    doubles: Sequence[tuple[Path, Path]] = (),
+    copies: Sequence[tuple[Path, Path]] = (),
     lookup: Lookup | None = None,
 ) -> Report:
-    """The report of `pairs` and `identities`."""
+    """The report of `pairs` and `identities`.
+
+    Args:
+        kind: Which of them.
+        result: What comparing showed.
+        faces: What each picture gave.
+        gatherer: What looked at them.
+        missing: Names of pictures that are not there.
+        left_out: Pairs left out for that.
+        doubles: Names of pictures that are there by another name, and that name.
+        copies: Pictures of two people with the same content.
+        lookup: What looking each picture up showed.
+    """
     no_face = [
         _path(file) for file, looked in faces.items() if looked.embedding is None and not looked.problem
     ]
     several = [_path(file) for file, looked in faces.items() if looked.count > 1]
     refused = [(_path(file), looked.refused) for file, looked in faces.items() if looked.refused]
     unreadable = [(_path(file), looked.problem) for file, looked in faces.items() if looked.problem]
-    accuracy, share = result.accuracy, result.share_with_face
+    skipped = [
+        *unreadable,
+        *((name, "not found") for name in missing),
+        *((_path(name), f"is {_path(other)}") for name, other in doubles),
+    ]
+    accuracy, deviation = result.accuracy or (None, None)
+    balanced, balanced_deviation = result.balanced_accuracy or (None, None)
+    share = result.share_with_face
     data: dict[str, Any] = {
         "command": kind,
         **_models(gatherer),
-        "pictures": {
-            "given": len(faces),
-            "no_face": no_face[:_LISTED],
-            "no_face_count": len(no_face),
-            "several_faces_count": len(several),
-            "several_faces": several[:_LISTED],
-            "several_faces_rule": _PROMINENT,
-            "poor_quality": [{"file": file, "reason": reason} for file, reason in refused[:_LISTED]],
-            "unreadable": [{"file": file, "reason": reason} for file, reason in unreadable[:_LISTED]],
-            "missing": list(missing)[:_LISTED],
-        },
+        "accuracy": _round(accuracy),
+        "accuracy_std": _round(deviation),
+        "accuracy_with_no_face_as_failure": _round(accuracy * share if accuracy is not None else None),
+        "balanced_accuracy": _round(balanced),
+        "balanced_accuracy_std": _round(balanced_deviation),
+        "auc": _round(result.auc),
+        "threshold": _round(result.threshold),
+        "accuracy_at_threshold": _round(result.accuracy_at[0]),
+        "default_threshold": result.default_threshold,
+        "accuracy_at_default": _round(result.accuracy_at[1]),
+        "held_out_identities": bool(result.folds),
+        "pairs_tested": result.tested,
+        "folds": [
+            {
+                "threshold": _round(fold.threshold),
+                "accuracy": _round(fold.accuracy),
+                "balanced_accuracy": _round(fold.balanced_accuracy),
+                "pairs": fold.genuine + fold.impostor,
+                "genuine": fold.genuine,
+                "impostor": fold.impostor,
+                "people": fold.people,
+            }
+            for fold in result.folds
+        ],
+        "equal_error": _rates(result.equal_error),
+        "tar_at_far": [
+            {"far": far, **_at(rates, result.genuine, result.genuine_without_face)}
+            for far, rates in result.at_false_accepts
+        ],
+        "far_frr": [_rates(rates) for rates in result.table],
         "pairs": {
             "compared": result.genuine + result.impostor,
             "genuine": result.genuine,
@@ -62,38 +106,19 @@ def comparison(
             "left_out": result.unreadable + left_out,
             "people": result.people,
         },
-        "accuracy": {
-            "mean": _round(accuracy),
-            "std": _round(result.deviation),
-            "mean_with_no_face_as_failure": _round(accuracy * share if accuracy is not None else None),
-            "folds": [
-                {
-                    "threshold": _round(fold.threshold),
-                    "accuracy": _round(fold.accuracy),
-                    "pairs": fold.pairs,
-                    "people": fold.people,
-                }
-                for fold in result.folds
-            ],
-            "pairs_tested": result.tested,
-            "held_out_identities": bool(result.folds),
-            "weighting": "genuine and impostor pairs count the same"
-            if kind == "identities"
-            else "all pairs count the same",
+        "pictures": {
+            "given": len(faces),
+            "no_face_count": len(no_face),
+            "skipped_count": len(skipped),
+            "several_faces_count": len(several),
+            "several_faces": several[:_LISTED],
+            "several_faces_rule": _PROMINENT,
+            "poor_quality": [{"file": file, "reason": reason} for file, reason in refused[:_LISTED]],
+            "copies": [{"file": _path(one), "same_as": _path(other)} for one, other in copies[:_LISTED]],
         },
-        "threshold": {
-            "chosen": _round(result.threshold),
-            "accuracy_at_chosen": _round(result.accuracy_at[0]),
-            "default": result.default_threshold,
-            "accuracy_at_default": _round(result.accuracy_at[1]),
-        },
-        "auc": _round(result.auc),
-        "equal_error": _rates(result.equal_error),
-        "tar_at_far": [
-            {"far": far, **_at(rates, result.genuine, result.genuine_without_face)}
-            for far, rates in result.at_false_accepts
-        ],
-        "rates": [_rates(rates) for rates in result.table],
+        "no_face": no_face[:_LISTED],
+        "skipped": [{"file": file, "reason": reason} for file, reason in skipped[:_LISTED]],
+        "failures_count": len(result.failures),
         "failures": [
             {
                 "file_x": _path(failure.x),
@@ -104,7 +129,6 @@ def comparison(
             }
             for failure in result.failures[:_LISTED]
         ],
-        "failures_count": len(result.failures),
     }
     if lookup is not None:
         data["lookup"] = {
@@ -121,15 +145,17 @@ def boxes(result: Comparison, gatherer: Gatherer) -> Report:
     data: dict[str, Any] = {
         "command": "boxes",
         **_models(gatherer),
-        "pictures": {
-            "given": result.pictures,
-            "unreadable": [{"file": file, "reason": reason} for file, reason in result.problems],
-        },
+        "pictures": {"given": result.pictures, "skipped_count": len(result.problems)},
+        "skipped": [{"file": file, "reason": reason} for file, reason in result.problems],
+        "boxes_without_area": [{"file": file, "box": _box(box)} for file, box in result.empty],
         "iou": [_matched(matched) for matched in result.matched],
     }
     lines = _head(data)
     lines.append(f"pictures    {result.pictures}, {len(result.problems)} of them unreadable")
-    lines += _listed(f"{item['file']}: {item['reason']}" for item in data["pictures"]["unreadable"])
+    lines += _listed(f"{item['file']}: {item['reason']}" for item in data["skipped"])
+    if result.empty:
+        lines += ["", "boxes without area, left out:"]
+        lines += _listed(f"{item['file']} {item['box']}" for item in data["boxes_without_area"])
     lines += ["", "IoU    recall   precision   known   found   missed   false"]
     lines += [
         f"{item['iou']:<6} {_percent(item['recall']):>6}   {_percent(item['precision']):>9}"
@@ -148,7 +174,7 @@ def boxes(result: Comparison, gatherer: Gatherer) -> Report:
 
 def _models(gatherer: Gatherer) -> dict[str, Any]:
     compares = {"embedder": gatherer.embedder} if gatherer.embedder else {}
-    return {**compares, "detector": gatherer.detector, "confidence": gatherer.confidence}
+    return {**compares, "detector": gatherer.detector, "confidence": gatherer.confidence, "how": HOW_SINGLE}
 
 
 def _matched(matched: Matched) -> dict[str, Any]:
@@ -168,32 +194,34 @@ def _matched(matched: Matched) -> dict[str, Any]:
 
 
 def _comparison_text(data: dict[str, Any]) -> list[str]:
-    pictures, pairs, accuracy, threshold = (
-        data[name] for name in ("pictures", "pairs", "accuracy", "threshold")
-    )
+    pictures, pairs = data["pictures"], data["pairs"]
     lines = _head(data)
     lines += [
         f"pictures    {pictures['given']}, {pictures['no_face_count']} without a face, "
         f"{pictures['several_faces_count']} with several ({_PROMINENT} counts), "
-        f"{len(pictures['poor_quality'])} that a worker's quality gate would refuse",
+        f"{len(pictures['poor_quality'])} that a worker's quality gate would refuse, "
+        f"{pictures['skipped_count']} skipped",
         f"pairs       {pairs['genuine']} of one person, {pairs['impostor']} of two, {pairs['people']} people"
         f"; {pairs['without_face']} more without a face, {pairs['left_out']} left out",
     ]
-    if accuracy["folds"]:
+    if data["folds"]:
         lines += [
-            f"accuracy    {_percent(accuracy['mean'])}, standard deviation {_percent(accuracy['std'])}, over "
-            f"{len(accuracy['folds'])} parts of people who are in no other part "
-            f"({accuracy['pairs_tested']} pairs); {accuracy['weighting']}",
-            f"            {_percent(accuracy['mean_with_no_face_as_failure'])} "
+            f"accuracy    {_percent(data['accuracy'])} of the pairs told right, standard deviation "
+            f"{_percent(data['accuracy_std'])}, over {len(data['folds'])} parts of the people "
+            f"({data['pairs_tested']} pairs), by thresholds from nobody's pairs who is tested",
+            f"            {_percent(data['accuracy_with_no_face_as_failure'])} "
             "if a pair without a face counts as wrong",
+            f"balanced    {_percent(data['balanced_accuracy'])}, standard deviation "
+            f"{_percent(data['balanced_accuracy_std'])}: the same where pairs of one person count half, "
+            "pairs of two the other half",
         ]
     else:
         lines.append("accuracy    not told for people held out: these are too few, or pairs of one kind only")
     lines += [
-        f"threshold   {_number(threshold['chosen'])} is best on all pairs: "
-        f"{_percent(threshold['accuracy_at_chosen'])} right (optimistic: tested on what it was chosen by)",
-        f"            {_number(threshold['default'])} is the model's own: "
-        f"{_percent(threshold['accuracy_at_default'])} right",
+        f"threshold   {_number(data['threshold'])} is best on all pairs: "
+        f"{_percent(data['accuracy_at_threshold'])} right (optimistic: tested on what it was chosen by)",
+        f"            {_number(data['default_threshold'])} is the model's own: "
+        f"{_percent(data['accuracy_at_default'])} right",
         f"AUC         {_number(data['auc'], 5)}",
     ]
     if data["equal_error"]:
@@ -207,11 +235,11 @@ def _comparison_text(data: dict[str, Any]) -> list[str]:
         else f"{item['far']:<13g}   too few pairs of two people to say"
         for item in data["tar_at_far"]
     ]
-    if data["rates"]:
+    if data["far_frr"]:
         lines += ["", "threshold   false accepts   false rejects"]
         lines += [
             f"{rates['threshold']:<9.2f}   {_percent(rates['far'], 3):>13}   {_percent(rates['frr'], 3):>13}"
-            for rates in data["rates"]
+            for rates in data["far_frr"]
         ]
     if "lookup" in data:
         known, strangers = data["lookup"]["known"], data["lookup"]["strangers"]
@@ -231,9 +259,12 @@ def _comparison_text(data: dict[str, Any]) -> list[str]:
         for item in data["failures"]
     )
     for title, names in (
-        ("without a face", pictures["no_face"]),
-        ("unreadable", [f"{item['file']}: {item['reason']}" for item in pictures["unreadable"]]),
-        ("not found", pictures["missing"]),
+        ("without a face", data["no_face"]),
+        ("skipped", [f"{item['file']}: {item['reason']}" for item in data["skipped"]]),
+        (
+            "the same picture of two people",
+            [f"{item['file']} = {item['same_as']}" for item in pictures["copies"]],
+        ),
     ):
         if names:
             lines += ["", f"{title}:", *_listed(names)]
@@ -242,7 +273,10 @@ def _comparison_text(data: dict[str, Any]) -> list[str]:
 
 def _head(data: dict[str, Any]) -> list[str]:
     compares = f"{data['embedder']}, " if "embedder" in data else ""
-    return [f"models      {compares}{data['detector']} at confidence {data['confidence']}"]
+    return [
+        f"models      {compares}{data['detector']} at confidence {data['confidence']}",
+        f"how         {data['how']}",
+    ]
 
 
 def _listed(items: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from camfleet.evaluation import metrics
 from camfleet.evaluation.gather import Faces
 from camfleet.evaluation.metrics import Rates, Scores
-from camfleet.evaluation.pair_set import Indexes, PairSet, assign_folds
+from camfleet.evaluation.pair_set import Indexes, PairSet, assign_folds, home
 
 _CHUNK = 65536
 _LOOKUP_ROWS = 512
@@ -20,11 +20,24 @@ _LOOKUP_ROWS = 512
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One part of the people: tested with the threshold that the others gave."""
+    """One part of the people: its pairs tested with the thresholds that other people's gave.
+
+    Attributes:
+        threshold: Told most pairs of all other parts right. A tested pair with another part is judged by what
+            did so in the parts that are neither.
+        accuracy: Share of the tested pairs that were told right, each counted once.
+        balanced_accuracy: Mean of that share of one person's and of two people's pairs, with thresholds that
+            were chosen for it.
+        genuine: Tested pairs of one person.
+        impostor: Tested pairs of two.
+        people: In this part.
+    """
 
     threshold: float
     accuracy: float
-    pairs: int
+    balanced_accuracy: float
+    genuine: int
+    impostor: int
     people: int
 
 
@@ -51,11 +64,11 @@ class Verification:
         unreadable: Pairs left out because a picture cannot be read.
         people: Persons in the pairs.
         folds: Parts; empty where people are too few.
-        tested: Pairs that were tested in a part.
         threshold: Best on all pairs: what to set, not how good it is.
-        accuracy_at: Accuracy at that threshold, and at the model's own.
-        share_with_face: Of the pairs, weighted as the accuracy is.
-        failures: At each pair's fold's threshold, the worst first.
+        accuracy_at: Share of all pairs told right at that threshold, and at the model's own.
+        share_with_face: Of the pairs.
+        failures: At the threshold that each was tested with; pairs that were not, at the best one. The worst
+            first.
     """
 
     genuine: int
@@ -65,7 +78,6 @@ class Verification:
     unreadable: int
     people: int
     folds: tuple[Fold, ...]
-    tested: int
     threshold: float | None
     default_threshold: float
     accuracy_at: tuple[float | None, float | None]
@@ -77,14 +89,19 @@ class Verification:
     failures: tuple[Failure, ...]
 
     @property
-    def accuracy(self) -> float | None:
-        """Mean over the parts."""
-        return float(np.mean([fold.accuracy for fold in self.folds])) if self.folds else None
+    def accuracy(self) -> tuple[float, float] | None:
+        """Mean over the parts, and standard deviation."""
+        return _mean([fold.accuracy for fold in self.folds])
 
     @property
-    def deviation(self) -> float | None:
-        """Standard deviation over the parts."""
-        return float(np.std([fold.accuracy for fold in self.folds], ddof=1)) if self.folds else None
+    def balanced_accuracy(self) -> tuple[float, float] | None:
+        """The same where both kinds of pairs count half."""
+        return _mean([fold.balanced_accuracy for fold in self.folds])
+
+    @property
+    def tested(self) -> int:
+        """Pairs that were tested in a part."""
+        return sum(fold.genuine + fold.impostor for fold in self.folds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,7 @@ class Lookup:
         right: Known people by their right name.
         unknown: Known people that were not recognised.
         wrong: Known people by another's name.
-        strangers_unknown: The same pictures with their person taken out: not recognised, which is right.
+        strangers_unknown: All pictures, with their person taken out: not recognised, which is right.
         strangers_wrong: Those taken for somebody else.
     """
 
@@ -110,15 +127,13 @@ class Lookup:
     strangers_wrong: int
 
 
-def verify(pairs: PairSet, faces: Faces, *, folds: int, balanced: bool, default: float) -> Verification:
+def verify(pairs: PairSet, faces: Faces, *, folds: int, default: float) -> Verification:
     """Compare all pairs.
 
     Args:
         pairs: What to compare.
         faces: What each file gave.
         folds: Parts of people for choosing the threshold on some and testing it on others.
-        balanced: Whether genuine and impostor pairs count the same in the accuracy, however many there are;
-            else every pair counts the same.
         default: The model's own threshold.
     """
     looked = [faces[file] for file in pairs.files]
@@ -132,14 +147,10 @@ def verify(pairs: PairSet, faces: Faces, *, folds: int, balanced: bool, default:
     scores = _similarities(vectors, x, y)
     usable = PairSet(pairs.files, pairs.people, x, y, same)
     both = bool(same.any() and not same.all())
-    share = 0.5 if balanced else float(same.mean()) if same.size else 0.5
-    weight = metrics.weights(same, share)
-    threshold = metrics.best_threshold(scores, same, weight) if both else None
+    plain = np.ones(same.size)
+    threshold = metrics.best_threshold(scores, same, plain) if both else None
     judged = np.full(same.size, default if threshold is None else threshold)
-    parts = _folds(usable, scores, judged, share, folds) if both else ()
-    wanted = ~unreadable
-    counted = metrics.weights(pairs.same[wanted], 0.5) if balanced else np.ones(int(wanted.sum()))
-    with_face = counted * compared[wanted]
+    parts = _folds(usable, scores, judged, folds) if both else ()
     return Verification(
         genuine=int(same.sum()),
         impostor=int((~same).sum()),
@@ -148,14 +159,13 @@ def verify(pairs: PairSet, faces: Faces, *, folds: int, balanced: bool, default:
         unreadable=int(unreadable.sum()),
         people=int(np.unique(pairs.people[np.concatenate((pairs.x, pairs.y))]).size),
         folds=parts,
-        tested=sum(fold.pairs for fold in parts),
         threshold=threshold,
         default_threshold=default,
         accuracy_at=(
-            metrics.accuracy(scores, same, weight, threshold) if threshold is not None else None,
-            metrics.accuracy(scores, same, weight, default) if same.size else None,
+            metrics.accuracy(scores, same, plain, threshold) if threshold is not None else None,
+            metrics.accuracy(scores, same, plain, default) if same.size else None,
         ),
-        share_with_face=float(with_face.mean()) if with_face.size else 0.0,
+        share_with_face=float(compared[~unreadable].mean()) if not unreadable.all() else 0.0,
         auc=metrics.area_under_curve(scores, same),
         equal_error=metrics.equal_error(scores, same) if both else None,
         at_false_accepts=tuple(
@@ -169,18 +179,16 @@ def verify(pairs: PairSet, faces: Faces, *, folds: int, balanced: bool, default:
 def look_up(people: Indexes, files: Sequence[Path], faces: Faces, threshold: float, margin: float) -> Lookup:
     """Look each picture up among all others, once with its person among them and once without.
 
-    Known are people with at least two pictures with a face; somebody's similarity is that of their most
-    similar picture.
+    Known are people with at least two pictures with a face; the others are strangers only, but may be what
+    somebody is taken for. Somebody's similarity is that of their most similar picture.
     """
     embeddings = [faces[file].embedding for file in files]
     places = [place for place, vector in enumerate(embeddings) if vector is not None]
     persons = people[places]
     counts = np.bincount(persons, minlength=int(people.max()) + 1) if persons.size else np.zeros(1, np.intp)
-    known = counts[persons] >= 2
-    vectors = _matrix([embeddings[place] for place in places])[known]
-    persons = persons[known]
     order = np.argsort(persons, kind="stable")
-    vectors, persons = vectors[order], persons[order]
+    vectors, persons = _matrix([embeddings[place] for place in places])[order], persons[order]
+    several = counts[persons] >= 2
     names, starts = np.unique(persons, return_index=True)
     result = np.zeros(5, np.intp)
     for start in range(0, persons.size if names.size > 1 else 0, _LOOKUP_ROWS):
@@ -189,13 +197,13 @@ def look_up(people: Indexes, files: Sequence[Path], faces: Faces, threshold: flo
         similar[np.arange(rows.size), rows] = -1.0
         best = np.maximum.reduceat(similar, starts, axis=1)
         own = np.searchsorted(names, persons[rows])
-        named = _named(best, threshold, margin)
+        named, known = _named(best, threshold, margin), several[rows]
         best[np.arange(rows.size), own] = -1.0
         stranger = _named(best, threshold, margin)
         result += (
-            (named == own).sum(),
-            (named < 0).sum(),
-            ((named >= 0) & (named != own)).sum(),
+            (known & (named == own)).sum(),
+            (known & (named < 0)).sum(),
+            (known & (named >= 0) & (named != own)).sum(),
             (stranger < 0).sum(),
             (stranger >= 0).sum(),
         )
@@ -210,24 +218,45 @@ def _named(best: NDArray[np.float32], threshold: float, margin: float) -> Indexe
     return np.where(sure, first, -1)
 
 
-def _folds(pairs: PairSet, scores: Scores, judged: Scores, share: float, folds: int) -> tuple[Fold, ...]:
+def _folds(pairs: PairSet, scores: Scores, judged: Scores, folds: int) -> tuple[Fold, ...]:
     """Test each part of the people; notes in `judged` the threshold that each tested pair was judged by."""
     part = assign_folds(pairs, folds)
     if part is None:
         return ()
     one, other = part[pairs.people[pairs.x]], part[pairs.people[pairs.y]]
-    results = []
-    for number in range(int(part.max()) + 1):
-        test, train = (one == number) & (other == number), (one != number) & (other != number)
-        weight = metrics.weights(pairs.same[train], share)
-        threshold = metrics.best_threshold(scores[train], pairs.same[train], weight)
-        judged[test] = threshold
-        right = metrics.accuracy(
-            scores[test], pairs.same[test], metrics.weights(pairs.same[test], share), threshold
+    tested, balanced = home(one, other), judged.copy()
+    number = int(part.max()) + 1
+    own = np.zeros(number)
+    order = np.argsort(scores, kind="stable")  # once: what is sorted already is sorted fast
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    for key in np.unique((low * number + high)[tested >= 0]):
+        first, second = divmod(int(key), number)
+        test = (low == first) & (high == second)
+        # Nobody who is tested here.
+        train = order[((low != first) & (low != second) & (high != first) & (high != second))[order]]
+        known, same = scores[train], pairs.same[train]
+        judged[test] = metrics.best_threshold(known, same, np.ones(same.size))
+        balanced[test] = metrics.best_threshold(known, same, metrics.weights(same, 0.5))
+        if first == second:
+            own[first] = judged[test][0]
+    right, fair = (scores >= judged) == pairs.same, (scores >= balanced) == pairs.same
+    people = np.bincount(part[np.unique(pairs.people[np.concatenate((pairs.x, pairs.y))])], minlength=number)
+    return tuple(
+        Fold(
+            threshold=float(own[place]),
+            accuracy=float(right[here].mean()),
+            balanced_accuracy=float((fair[here & pairs.same].mean() + fair[here & ~pairs.same].mean()) / 2),
+            genuine=int((here & pairs.same).sum()),
+            impostor=int((here & ~pairs.same).sum()),
+            people=int(people[place]),
         )
-        people = int(np.unique(pairs.people[np.concatenate((pairs.x[test], pairs.y[test]))]).size)
-        results.append(Fold(threshold, right, int(test.sum()), people))
-    return tuple(results)
+        for place, here in enumerate(tested == place for place in range(number))
+    )
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float] | None:
+    """Mean and standard deviation."""
+    return (float(np.mean(values)), float(np.std(values, ddof=1))) if values else None
 
 
 def _failures(pairs: PairSet, scores: Scores, judged: Scores) -> tuple[Failure, ...]:
