@@ -180,7 +180,7 @@ def test_ten_minutes_of_portraits_give_the_right_names_and_one_event_per_appeara
     alone, both = labels["obama1.jpg"], labels["obama_and_biden.jpg"]
     assert alone["Barack"] > 0.9 * alone.total() and both["Barack"] == both["Joe"] > 0.8 * 10 * 20
     run.at += 30
-    run.tracks.tick()
+    run.tracks.tick(run.settings)
     events = run.events()
     named = Counter(event.person.name for event in events if event.person is not None)
     # Alone (with a pause of four seconds in it) and in the picture with Joe, once a minute each.
@@ -293,7 +293,7 @@ def test_a_face_that_another_one_replaces_at_once_is_another_appearance(
     assert names.count("Joe") >= 12 and names.count("Barack") >= 12
     assert not any("Joe" in label for label in middle[15:]), "not for one picture"
     run.at += 30
-    run.tracks.tick()
+    run.tracks.tick(run.settings)
     told = [event.person.name for event in run.events() if event.person is not None]
     assert sorted(told) == ["Barack", "Joe"]
 
@@ -342,7 +342,7 @@ def test_persons_of_the_sample_clip_are_counted_with_zones_and_dwell(tmp_path: P
             run.show(frame, 0.5)
             counts.update((one.label, one.zone, one.count) for one in run.tracks.present)
     run.at += 30
-    run.tracks.tick()
+    run.tracks.tick(run.settings)
     events = run.events()
     assert [event.label for event in events] == ["person"] * 6
     assert [[stay.name for stay in event.zones] for event in events] == [["table"]] * 6, (

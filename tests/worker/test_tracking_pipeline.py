@@ -1,4 +1,4 @@
-"""Following, recognising and telling put together, with a detector and a model that say what the test says."""
+"""Following, recognising and telling put together; detector and model say what the test says."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from camfleet_protocol.detections import Detection
 from camfleet_protocol.gallery import GalleryPart, GalleryPerson, GalleryUpdate
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.vision import BlurFaces
+from camfleet_worker import inference
+from camfleet_worker.counters import Counters
 from camfleet_worker.detectors.base import DetectorContext
+from camfleet_worker.dispatch import Dispatcher
+from camfleet_worker.inference import Inference
+from camfleet_worker.live import Live
 from camfleet_worker.picture import Image, Picture
+from camfleet_worker.presence import Presence
 from camfleet_worker.privacy import Face, FaceCover
 from camfleet_worker.recognition import recognizer
 from camfleet_worker.recognition.quality import FaceQuality
 from camfleet_worker.tracking.facade import Tracks
 from camfleet_worker.tracking_port import Ran
+from camfleet_worker.watchdog import Stage
 
 Box = tuple[float, float, float, float]
 Vector = NDArray[np.float32]
@@ -162,3 +169,121 @@ def test_more_faces_than_can_be_covered_one_by_one_cover_the_picture() -> None:
             assert len(areas) == 300
         else:
             assert areas == ((0.0, 0.0, 1.0, 1.0),)
+
+
+def test_a_track_that_passed_to_somebody_else_stays_theirs_when_recognition_ends(scene: Scene) -> None:
+    _ann_is_here(scene)
+    scene.model.vector, scene.look = BOB, 1
+    scene.show(4, HERE)
+    assert [told.name for told in scene.last] == ["Ann", "Bob"]
+    scene.set(recognition=False)
+    scene.show(6, HERE)
+    scene.show(20)
+    ann, bob, nobody = scene.last
+    assert (ann.name, bob.name, nobody.name) == ("Ann", "Bob", "")
+    assert ann.data["ended"] <= START + 5, "the second face is not hers"
+    assert bob.data["ended"] == pytest.approx(START + 8, abs=0.1)
+    assert nobody.data["started"] > START + 8 and nobody.data["ended"] == pytest.approx(START + 14)
+
+
+@pytest.mark.parametrize("how", ["switched off", "no retention", "no picture"])
+def test_when_recognition_ends_nobody_in_view_keeps_a_name(scene: Scene, how: str) -> None:
+    _ann_is_here(scene)
+    scene.set(recognition=how == "no retention", retention=None)
+    if how == "no picture":
+        scene.tracks.tick(scene.settings)
+    else:
+        scene.show(0.2, HERE)
+    (ann,) = scene.last
+    assert ann.name == "Ann" and ann.data["ended"] == pytest.approx(START + 4)
+    assert (scene.tracks.embedder, scene.tracks.gallery_version) == ("", 0)
+    scene.show(3, HERE)
+    assert [told.data["identity"] for told in scene.last] == ["known", "none"]
+    assert [(each.label, each.count) for each in scene.tracks.present] == [("face", 1)]
+    scene.set()
+    scene.show(0.2, HERE)
+    scene.enrol()
+    scene.show(3, HERE)
+    assert [told.name for told in scene.last][-1] == "Ann", "and is known again when it is switched on"
+
+
+def test_no_vector_leaves_after_recognition_was_switched_off(scene: Scene) -> None:
+    scene.show(0.4, HERE)
+    assert scene.told == [] and scene.tracks.embedder, "not told of yet"
+    scene.set(recognition=False)
+    scene.show(3, HERE)
+    assert scene.told and not any(told.embedding for told in scene.told)
+
+
+def test_nothing_of_people_is_kept_while_nobody_looks(scene: Scene) -> None:
+    _ann_is_here(scene)
+    scene.tracks.end_all()
+    assert (scene.tracks.embedder, scene.tracks.gallery_version, scene.tracks.reason) == ("", 0, "")
+    scene.show(0.2, HERE)
+    assert scene.tracks.gallery_version == 0, "they are pushed again"
+
+
+def test_a_crowd_is_counted_whole(scene: Scene) -> None:
+    crowd = [(n % 20 / 20, n // 20 / 20, 0.04, 0.04) for n in range(300)]
+    scene.show(1, *crowd, kind="object")
+    assert [each.count for each in scene.tracks.present] == [300]
+
+
+class Broken:
+    """A detector that finds a face, until it breaks."""
+
+    input_width, kind, identity = 640, "face", "yunet@000000000000"
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def detect(self, image: Image, *, confidence: float) -> Sequence[Detection]:
+        if self.broken:
+            raise RuntimeError("no")
+        return [_found("face", HERE)]
+
+
+class Plugin:
+    """An engine that finds nothing."""
+
+    def process_frame(self, frame: Image) -> tuple[Image | None, list[Detection]]:
+        return None, []
+
+
+@pytest.mark.parametrize("how", ["the detector fails", "an engine takes over"])
+def test_who_is_not_looked_for_any_more_is_not_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    detector = Broken()
+    monkeypatch.setattr(inference, "load_detector", lambda name, context: detector)
+    monkeypatch.setattr(inference, "load_engine", lambda name: Plugin())
+    live, counters = Live(scene.settings, ""), Counters()
+    dispatcher = Dispatcher(live, counters)
+    runner = Inference(
+        DetectorContext(None),
+        live=live,
+        dispatcher=dispatcher,
+        counters=counters,
+        stage=Stage("inference"),
+        presence=Presence(lambda kind: None, lambda kind, seconds: None, lambda: scene.at),
+        tracking=scene.tracks,
+        clock=lambda: scene.at,
+    )
+
+    def run(seconds: float) -> None:
+        for _ in range(round(seconds * 5)):
+            scene.at, scene.number = scene.at + 0.2, scene.number + 1
+            dispatcher.for_inference.put(Shot(scene.number, START + scene.at, 0))
+            runner._step()
+
+    run(4)
+    assert [each.count for each in scene.tracks.present] == [1] and len(scene.told) == 1
+    if how == "the detector fails":
+        detector.broken = True
+    else:
+        scene.set(engine="plugin")
+        live.settings = scene.settings
+    run(20)
+    assert scene.tracks.present == () and scene.last[0].data["ended"] == pytest.approx(START + 4)
+    if how == "an engine takes over":
+        assert scene.tracks.embedder == "", "nobody is to be recognised"

@@ -180,7 +180,7 @@ class Inference:
     def _tick(self) -> None:
         self._presence.tick()
         if self._tracking is not None:
-            self._tracking.tick()
+            self._tracking.tick(self._live.settings)
 
     def _load(self, settings: InferenceSettings) -> None:
         wanted = (settings.detectors, settings.backend, settings.engine)
@@ -196,6 +196,8 @@ class Inference:
             if self._loaded.detectors != before.detectors:
                 self._group = DetectorGroup(self._loaded.detectors, self._clock)
             self._retry_at = self._clock() + _RETRY_SECONDS
+            if self._tracking is not None and (settings.engine or not settings.detectors):
+                self._tracking.end_all()
         self._dispatcher.inference_ready = not self._loaded.empty
 
     def _patient(self, seconds: float, building: float) -> float:
@@ -245,6 +247,8 @@ class Inference:
             fresh = turn.fresh
             if self._tracking is not None and turn.ran:
                 fresh = self._tracking.observe(picture, fresh, turn.ran, settings)
+            elif self._tracking is not None:
+                self._tracking.tick(settings)
             shown = self._group.show(turn, fresh, settings.inference)
         took = self._clock() - started
         self.seconds = took if self.seconds == 0 else 0.8 * self.seconds + 0.2 * took

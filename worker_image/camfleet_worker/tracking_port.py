@@ -68,8 +68,15 @@ class Tracking(Protocol):
             where they are known.
         """
 
-    def tick(self) -> None:
-        """Let time pass: called about once a second while no picture comes or nothing can run."""
+    def tick(self, settings: Settings) -> None:
+        """Let time pass: called about once a second while no picture comes, or when nothing can run.
+
+        Args:
+            settings: Those in force.
+        """
 
     def end_all(self) -> None:
-        """Nobody looks any more: inference was switched off, or the worker ends. May be called repeatedly."""
+        """Nobody looks any more: inference was switched off, an engine took over, or the worker ends.
+
+        Of faces and people nothing stays. May be called repeatedly.
+        """

@@ -81,7 +81,6 @@ class FaceState:
         best: Embedding of its best picture.
         best_quality: Of that picture, 0 to 1.
         best_at: Capture time of that picture, Unix seconds.
-        generation: How often the track passed to another face.
     """
 
     verdict: Verdict = UNSURE
@@ -89,7 +88,6 @@ class FaceState:
     best: Vectors | None = None
     best_quality: float = 0.0
     best_at: float = 0.0
-    generation: int = 0
     ballot: Ballot = field(default_factory=Ballot)
     doubtful: bool = False
     """Whether the track may have passed to somebody else since its face was looked at."""
@@ -123,6 +121,8 @@ class Recognizer:
         self._retry_at = 0.0
         self._told = ""
         self._faces: dict[int, FaceState] = {}
+        self._generations: dict[int, int] = {}
+        """How often each track passed to another face; outlives what is known of the face."""
         self._budget = _BURST
         self._filled_at = 0.0
         self._compared_with = (0, Rules(0, 0), frozenset[str]())
@@ -142,19 +142,28 @@ class Recognizer:
         """Load the model that the settings ask for, or let go of it; whether faces can be recognised."""
         spec = settings.inference.face_recognition
         if not settings.recognition:
-            self._let_go()
-            self.reason = self.message = ""
+            self.let_go()
             if settings.inference.enabled and spec.enabled:
                 self.reason = "RetentionMissing"
                 self.message = "faces are not recognised: privacy.retentionDays is not set"
             return False
-        if spec.model != self._wanted or (self._embedder is None and now >= self._retry_at):
+        # A clock that was set back must not make it wait for as long.
+        waits = self._retry_at - _RETRY_SECONDS <= now < self._retry_at
+        if spec.model != self._wanted or (self._embedder is None and not waits):
             if spec.model != self._wanted:
-                self._let_go()
+                self.let_go()
             self._wanted = spec.model
             self._retry_at = now + _RETRY_SECONDS
             self._load(spec.model)
         return self._embedder is not None
+
+    def let_go(self) -> None:
+        """Nobody is to be recognised: forget the faces, the model, and the people."""
+        self._wanted = self.reason = self.message = ""
+        self._faces.clear()
+        if self._embedder is not None:
+            self._embedder = None
+            self._gallery.clear()
 
     def observe(self, picture: Picture, tracks: Sequence[Track], settings: Settings, at: float) -> None:
         """Look at the faces of a picture, as far as that is worth its cost. After `prepare` said yes."""
@@ -215,8 +224,18 @@ class Recognizer:
         """What is known of a track's face; None before it was looked at."""
         return self._faces.get(track)
 
+    def generation(self, track: int) -> int:
+        """How often a track passed to another face."""
+        return self._generations.get(track, 0)
+
+    def renew(self, track: int) -> None:
+        """From now on a track counts as that of another face."""
+        self._generations[track] = self.generation(track) + 1
+
     def keep(self, tracks: Collection[int]) -> None:
         """Forget all faces but those of these tracks."""
+        if self._generations.keys() - tracks:
+            self._generations = {track: n for track, n in self._generations.items() if track in tracks}
         if self._faces.keys() - tracks:
             self._faces = {track: state for track, state in self._faces.items() if track in tracks}
 
@@ -253,13 +272,6 @@ class Recognizer:
         self.reason = self.message = self._told = ""
         self._gallery.use(self._embedder.identity, self._embedder.dimensions)
         logger.info("faces are recognised by %s", self._embedder.identity)
-
-    def _let_go(self) -> None:
-        self._wanted = ""
-        self._faces.clear()
-        if self._embedder is not None:
-            self._embedder = None
-            self._gallery.clear()
 
     def _rules(self, embedder: Embedder, settings: Settings) -> Rules:
         spec = settings.inference.face_recognition
@@ -325,7 +337,8 @@ class Recognizer:
             vector, look.quality, least=alike * rules.threshold, at_once=state.doubtful
         )
         if counted is Counted.ANEW:
-            state.verdict, state.best, state.generation = UNSURE, None, state.generation + 1
+            state.verdict, state.best = UNSURE, None
+            self.renew(look.track.id)
         state.suspect = state.doubtful = counted is Counted.ODD
         if state.best is None or look.quality > state.best_quality:
             state.best, state.best_quality, state.best_at = vector, look.quality, at

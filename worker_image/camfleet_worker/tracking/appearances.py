@@ -28,7 +28,7 @@ PRESENT_SECONDS = 3.0
 """Seen within so long it counts as being in view."""
 IDENTITY_SECONDS = 3.0
 """A face is told of without knowing whose it is after so long."""
-MAX_THINGS = 128
+MAX_THINGS = MAX_DETECTIONS
 _HITS = 3
 _SLOW_HITS = 2
 _SLOW_SECONDS = 1.0
@@ -224,6 +224,14 @@ class Appearances:
             thing.told += 1
         return due
 
+    def end_identified(self) -> list[Thing]:
+        """Whose faces these are holds no more; returns what there is to tell of them."""
+        known = [key for key, thing in self._things.items() if thing.identified_by is not None]
+        due = [thing for key in known for thing in self._end(key)]
+        for thing in due:
+            thing.told += 1
+        return due
+
     def present(self, at: float) -> tuple[Present, ...]:
         """How many of a class are in view, and in each zone."""
         counts: dict[tuple[str, str], int] = {}
@@ -271,6 +279,9 @@ class Appearances:
         self, sighting: Sighting, at: float, keys: set[Key], live: Collection[int], *, new: bool
     ) -> Thing | None:
         """Who it is that has come back, if anybody."""
+        waiting = sighting.identity is Identity.UNSURE and at - sighting.first < IDENTITY_SECONDS
+        if sighting.person is None and (waiting or (sighting.identity is Identity.NONE and not new)):
+            return None
         others = [
             thing
             for key, thing in self._things.items()
@@ -283,9 +294,6 @@ class Appearances:
             for thing in others:
                 if thing.person is not None and thing.person.id == sighting.person.id:
                     return thing
-            return None
-        waiting = sighting.identity is Identity.UNSURE and at - sighting.first < IDENTITY_SECONDS
-        if waiting or (sighting.identity is Identity.NONE and not new):
             return None
         for thing in sorted(others, key=lambda thing: thing.seen, reverse=True):
             known = thing.identity is Identity.KNOWN and sighting.identity is Identity.UNKNOWN

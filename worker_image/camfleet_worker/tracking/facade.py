@@ -106,10 +106,10 @@ class Tracks:
             self._pipeline = Pipeline(self._context, put=self._put, cover=self.cover, clock=self._clock)
         return self._pipeline.observe(picture, fresh, ran, settings)
 
-    def tick(self) -> None:
+    def tick(self, settings: Settings) -> None:
         """Let time pass, while there are no pictures."""
         if self._pipeline is not None:
-            self._pipeline.tick()
+            self._pipeline.tick(settings)
 
     def end_all(self) -> None:
         """Nobody looks any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from camfleet_protocol.appearance import APPEARANCE, Identity, Match
 from camfleet_protocol.detections import Detection
@@ -32,6 +32,8 @@ _BACKWARDS_SECONDS = 2.0
 """A clock that is set back by more makes everything begin anew."""
 _BETTER = 1.15
 """So much better a picture must be to be taken instead of the last one."""
+_MAX_PHOTOGRAPHS = 64
+"""In one picture; the others of a crowd have theirs in the next ones."""
 _UNKNOWN_LABEL = "unknown"
 
 
@@ -101,7 +103,7 @@ class Pipeline:
         """Take in what was found in a picture; see `Tracking`."""
         at = picture.captured_ns / 1e9
         if at < self._at - _BACKWARDS_SECONDS:
-            self.end_all()
+            self._begin_anew()
         self._at, self._settings = at, settings
         looked_for = frozenset(one.kind for one in ran if one.kind)
         self._detectors.update((one.kind, one.identity) for one in ran if one.kind and one.identity)
@@ -128,14 +130,21 @@ class Pipeline:
         self._tell(at)
         return tuple(result)
 
-    def tick(self) -> None:
+    def tick(self, settings: Settings) -> None:
         """Let time pass, while there are no pictures."""
+        self._settings = settings
+        if not settings.recognition:
+            self._prepare(settings)
         now = self._clock()
         if now > self._at:
             self._tell(now)
 
     def end_all(self) -> None:
         """Nobody looks any more."""
+        self._begin_anew()
+        self._recognizer.let_go()
+
+    def _begin_anew(self) -> None:
         for thing in self._appearances.end_all():
             self._report(thing)
         self._tracker.clear()
@@ -145,13 +154,30 @@ class Pipeline:
         self.present = ()
 
     def _recognize(self, picture: Picture, seen: Sequence[_Seen], settings: Settings, at: float) -> None:
-        if not self._recognizer.prepare(settings, self._clock()):
+        if not self._prepare(settings):
             return
         faces = [one for one in seen if one.track.kind == "face"]
         self._recognizer.reconsider(settings, at)
         self._recognizer.observe(picture, [one.track for one in faces if one.track.confirmed], settings, at)
         for one in faces:
             one.verdict = self._recognizer.verdict(one.track.id)
+
+    def _prepare(self, settings: Settings) -> bool:
+        before = self._recognizer.embedder
+        ready = self._recognizer.prepare(settings, self._clock())
+        if before and before != self._recognizer.embedder:
+            self._end_names()
+        return ready
+
+    def _end_names(self) -> None:
+        """Whose the faces are holds no more: who is still in view is somebody new, and has no vector."""
+        self._snapshots = {key: replace(kept, embedding=b"") for key, kept in self._snapshots.items()}
+        for thing in self._appearances:
+            thing.best_rank = -1.0
+            if thing.identified_by is not None and thing.key[1] == self._recognizer.generation(thing.key[0]):
+                self._recognizer.renew(thing.key[0])
+        for thing in self._appearances.end_identified():
+            self._report(thing)
 
     def _sighting(self, one: _Seen, at: float) -> Sighting:
         track, verdict = one.track, one.verdict
@@ -163,7 +189,7 @@ class Pipeline:
             rank = 1.0 + state.best_quality
         person = verdict.person if verdict is not None else None
         return Sighting(
-            key=(track.id, state.generation if state is not None else 0),
+            key=(track.id, self._recognizer.generation(track.id)),
             kind=track.kind,
             label=track.label,
             box=found.box,
@@ -189,7 +215,10 @@ class Pipeline:
 
     def _photograph(self, picture: Picture, best: Sequence[tuple[Thing, Sighting]], at: float) -> None:
         scene: Scene | None = None
-        for thing, sighting in best:
+        taken = 0
+        for thing, sighting in sorted(best, key=lambda one: one[0].best_at is not None):
+            if taken >= _MAX_PHOTOGRAPHS:
+                break
             if thing.best_at is not None and sighting.rank < min(thing.best_rank * _BETTER, 1.0):
                 continue
             if scene is None:
@@ -198,6 +227,7 @@ class Pipeline:
             embedding = b""
             if state is not None and state.best is not None:
                 embedding = state.best.astype("<f2").tobytes()
+            taken += 1
             self._snapshots[thing.id] = take(picture, thing.kind, sighting.box, scene, embedding)
             thing.best_rank, thing.best_at, thing.best_box = sighting.rank, at, sighting.box
             thing.quality = sighting.quality
