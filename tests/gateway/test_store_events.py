@@ -14,6 +14,7 @@ from store_kit import ANNA, JPEG, NOW, OTHER_JPEG, VECTOR, appearance, event, fi
 from camfleet_gateway.auth import Principal, Role
 from camfleet_gateway.store.errors import UnavailableError
 from camfleet_gateway.store.query import Cursor, EventFilter
+from camfleet_gateway.store.rows import Incoming, row_of
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.store.tables import RemovedPerson
 
@@ -87,6 +88,30 @@ async def test_nobody_takes_over_another_cameras_event(store: Store) -> None:
     assert found is not None and (found.camera, found.revision) == ("default.door", 0)
 
 
+async def test_two_cameras_with_one_id_at_the_same_moment_are_not_mixed_up(store: Store) -> None:
+    await store.events.store(event("b", camera="default.hall"))
+    told = [
+        ("a", "default.door", 0, JPEG),
+        ("a", "default.hall", 3, b""),
+        ("a", "default.door", 1, b""),
+        ("b", "default.door", 1, JPEG),
+        ("b", "default.hall", 2, b""),
+    ]
+    results = await asyncio.gather(
+        *(
+            store.events.store(event(id_, camera=camera, revision=revision), crop=crop)
+            for id_, camera, revision, crop in told
+        )
+    )
+    refused = ["another camera" in result.refused for result in results]
+    assert refused == [False, True, False, True, False]
+    assert [result.stored for result in results] == [True, False, False, False, True]
+    found = await store.events.get_many(["a", "b"])
+    assert (found["a"].camera, found["a"].revision) == ("default.door", 1)
+    assert (found["b"].camera, found["b"].revision, found["b"].crop_url) == ("default.hall", 2, None)
+    assert await store.events.picture("a", "crop") == JPEG
+
+
 async def test_pictures_and_vector_stay_until_they_are_told_anew(store: Store) -> None:
     vectors: list[bytes] = []
     store.events.on_vector(lambda _, vector: vectors.append(vector))
@@ -131,6 +156,11 @@ async def test_what_databases_dislike_is_stored_all_the_same(store: Store, tmp_p
     assert await ids(store) == [strange.id]
 
 
+@pytest.mark.parametrize("ended", [True, "1", None, 10**400, float("nan")])
+def test_what_is_no_time_ends_nothing(ended: object) -> None:
+    assert row_of(Incoming(event("a", data={"ended": ended})), now=NOW)["ended"] is None
+
+
 async def test_pages_hold_every_event_once_newest_first_while_more_come(store: Store) -> None:
     times = [NOW + number // 4 for number in range(50)]  # several of the same time
     await asyncio.gather(*(store.events.store(event(f"e{n:02}", time=time)) for n, time in enumerate(times)))
@@ -146,7 +176,9 @@ async def test_pages_hold_every_event_once_newest_first_while_more_come(store: S
     assert seen == [f"e{n:02}" for n in sorted(range(50), key=lambda n: (-times[n], -n))]
 
 
-@pytest.mark.parametrize("text", ["", "x", "WzFd", "WyJhIiwiYiJd", "W05hTiwiYSJd", "é", "A" * 500])
+@pytest.mark.parametrize(
+    "text", ["", "x", "WzFd", "WyJhIiwiYiJd", "W05hTiwiYSJd", "WzEuMCwiXHVkODAwIl0", "é", "A" * 500]
+)
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no cursor"):
         Cursor.decode(text)

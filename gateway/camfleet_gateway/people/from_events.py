@@ -188,7 +188,7 @@ class FromEvents:
                     embedder=found[0],
                     crop=crop,
                     digest=await asyncio.to_thread(digest_of, crop or found[1]),
-                    quality=float(quality) if isinstance(quality, int | float) else 0.0,
+                    quality=float(quality) if isinstance(quality, int | float) and 0 <= quality <= 1 else 0.0,
                     source="event",
                     event_id=view.id,
                 )

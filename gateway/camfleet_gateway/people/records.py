@@ -184,7 +184,8 @@ def _read_cursor(cursor: str) -> tuple[str, str]:
     try:
         read: Any = json.loads(decode_base64url(cursor))
         name, person_id = read
-    except (ValueError, TypeError):
+        (name + person_id).encode()  # half a character is nothing that a database takes
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise RefusedError("invalid", "the cursor is none of ours") from None
     if not isinstance(name, str) or not isinstance(person_id, str) or "\0" in name + person_id:
         raise RefusedError("invalid", "the cursor is none of ours")

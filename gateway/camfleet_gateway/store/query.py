@@ -88,6 +88,7 @@ class Cursor:
             padded = text + "=" * (-len(text) % 4)
             match json.loads(base64.b64decode(padded, altchars=b"-_", validate=True)):
                 case [int() | float() as time, str(id_)] if math.isfinite(time) and "\0" not in id_:
+                    id_.encode()  # half a character is nothing that a database takes
                     return cls(float(time), id_)
         except (ValueError, binascii.Error, RecursionError, OverflowError):
             pass

@@ -185,7 +185,10 @@ def _zones(data: dict[str, Any]) -> tuple[str, ...]:
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _text(value: object, length: int) -> str:

@@ -8,7 +8,7 @@ is remembered: should the event come again, it is told as if it were stored only
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,16 +86,15 @@ class EventWriter:
         Raises:
             UnavailableError: The database is away or a disk is full; it is as if they had never come.
         """
-        grouped: dict[str, list[Incoming]] = {}
-        for event in events:
-            grouped.setdefault(event.record.id, []).append(event)
-        candidates = {id_: merged(several) for id_, several in grouped.items()}
         stored: list[Stored] = []
-        refused: dict[str, str] = {}
+        refused: dict[tuple[str, str], str] = {}
         done = False
         try:
             async with self._database.session() as session:
-                stored, refused = await self._store(session, candidates)
+                for candidates in _rounds(events):
+                    some, why = await self._store(session, candidates)
+                    stored += some
+                    refused |= {(id_, candidates[id_].record.camera): reason for id_, reason in why.items()}
                 for follow in self.consequences:
                     further = {event.record.id: event for event in await follow(session, tuple(stored))}
                     stored += (await self._store(session, further))[0] if further else []
@@ -106,13 +105,14 @@ class EventWriter:
             if done:
                 self._remember(stored)
             raise
-        changed = {each.view.id: each for each in stored}
+        changed = {(each.view.id, each.view.camera): each for each in stored}
         for each in stored:
             self._uncertain.pop((each.view.id, each.view.revision), None)
         results = []
         for event in events:
-            each_or_none = changed.pop(event.record.id, None)
-            if reason := refused.get(event.record.id):
+            key = event.record.id, event.record.camera
+            each_or_none = changed.pop(key, None)
+            if reason := refused.get(key):
                 results.append(StoreResult(refused=reason))
             elif each_or_none is not None:
                 results.append(StoreResult(stored=True, first=each_or_none.first))
@@ -200,6 +200,21 @@ class EventWriter:
             self._uncertain[each.view.id, each.view.revision] = each.first
         while len(self._uncertain) > MAX_UNCERTAIN:
             self._uncertain.popitem(last=False)
+
+
+def _rounds(events: Sequence[Incoming]) -> list[dict[str, Incoming]]:
+    """Events by id, what is told several times merged; of two cameras that use one id the second waits."""
+    grouped: dict[tuple[str, str], list[Incoming]] = {}
+    for event in events:
+        grouped.setdefault((event.record.id, event.record.camera), []).append(event)
+    rounds: list[dict[str, Incoming]] = []
+    turns: Counter[str] = Counter()
+    for (id_, _), several in grouped.items():
+        if turns[id_] == len(rounds):
+            rounds.append({})
+        rounds[turns[id_]][id_] = merged(several)
+        turns[id_] += 1
+    return rounds
 
 
 async def _existing(session: AsyncSession, ids: list[str]) -> dict[str, Row]:
