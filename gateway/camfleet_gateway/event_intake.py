@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,6 +35,9 @@ MAX_PICTURE_BYTES = 84 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 _JPEG = b"\xff\xd8\xff"
 _FLOAT16 = np.dtype("<f2")
+_OUR_TYPES = re.compile(r"(alert|camera)(\.|$)")
+_OUR_IDS = ("al-", "ae-", "gw-")
+"""What only the gateway tells: alerts, and how its cameras are."""
 
 
 class EventSink(Protocol):
@@ -135,6 +139,10 @@ class EventIntake:
             self._rate.take(1, self._clock.monotonic())
 
     async def _store(self, message: WorkerEvent, camera: str, facts: Callable[[], Facts]) -> None:
+        if _is_ours(message.event):
+            self._bad("an event is one that only the gateway makes")
+            self._acknowledge(EventAck(id=message.event.id, revision=message.event.revision))
+            return
         record = message.event.model_copy(
             update={
                 "camera": camera,
@@ -188,6 +196,11 @@ class EventIntake:
             self._bad("the embedding of an event is not float16 of length 1 in base64")
             return b""
         return data
+
+
+def _is_ours(record: EventRecord) -> bool:
+    """Whether an event says of itself that the gateway made it."""
+    return record.id.startswith(_OUR_IDS) or _OUR_TYPES.match(record.type) is not None
 
 
 def redacted(data: dict[str, object]) -> dict[str, object]:

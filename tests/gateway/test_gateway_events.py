@@ -107,11 +107,11 @@ def message(record: EventRecord, **more: bytes | str) -> str:
 
 @pytest.fixture
 async def stored(gateway: GatewayProcess, door: Camera, publish: Any) -> list[EventRecord]:
-    """Events of the camera `door`: an appearance with pictures, another one, an alert."""
+    """Events of the camera `door`: an appearance with pictures, another one, an alarm."""
     records = [
         appearance("anna", person=ANNA),
         appearance("stranger", time=NOW + 1),
-        event("alert", time=NOW + 2, type="alert", severity="critical", data={"zone": "yard"}),
+        event("alarm", time=NOW + 2, type="source.alarm", severity="critical", data={"zone": "yard"}),
     ]
     async with publish(door) as worker:
         await worker.socket.send(message(records[0], crop=JPEG, scene=OTHER_JPEG))
@@ -131,18 +131,18 @@ async def test_events_are_listed_in_pages_by_filters_and_outlive_the_gateway(
         async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=15) as http:
 
             async def ids(query: str) -> list[str]:
-                answer = await http.get(f"/api/events?type=appearance,alert&{query}")
+                answer = await http.get(f"/api/events?type=appearance,source.alarm&{query}")
                 assert answer.status_code == 200, answer.text
                 return [found["id"] for found in answer.json()["events"]]
 
-            assert await ids("") == ["alert", "stranger", "anna"]
+            assert await ids("") == ["alarm", "stranger", "anna"]
             assert await ids("camera=door&kind=face") == ["stranger", "anna"]
             assert await ids("camera=default.door&person=p-anna&label=&zone=hall") == ["anna"]
             assert await ids(f"since={NOW + 1}&until={NOW + 2}") == ["stranger"]
-            assert await ids("severity=critical&zone=yard") == ["alert"]
+            assert await ids("severity=critical&zone=yard") == ["alarm"]
             assert await ids("identity=unknown") == ["stranger"]
             assert await ids("camera=gone") == []
-            page = (await http.get("/api/events?type=appearance,alert&limit=2")).json()
+            page = (await http.get("/api/events?type=appearance,source.alarm&limit=2")).json()
             rest = (await http.get(f"/api/events?type=appearance&cursor={page['next_cursor']}")).json()
             assert ([found["id"] for found in rest["events"]], rest["next_cursor"]) == (["anna"], None)
             one = (await http.get("/api/events/anna")).json()

@@ -193,6 +193,33 @@ async def test_what_can_never_be_stored_does_not_hold_up_the_rest(
         assert site.stored[-1][0].id == "b" and "stored" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("event_id", "type_", "ours"),
+    [
+        ("al-" + "0" * 40, "alert", True),
+        ("a", "alert", True),
+        ("a", "alert.ended", True),
+        ("a", "camera.offline", True),
+        ("al-1", "appearance", True),
+        ("ae-1", "appearance", True),
+        ("gw-1", "source.lost", True),
+        ("alert", "appearance", False),
+        ("a", "alerted", False),
+        ("a", "cameras", False),
+    ],
+)
+async def test_a_worker_tells_nothing_in_the_name_of_the_gateway(
+    event_id: str, type_: str, ours: bool
+) -> None:
+    async with Site().running() as site:
+        record = EventRecord(id=event_id, time=1.0, camera="x", type=type_, revision=2)
+        site.intake.take(WorkerEvent(event=record))
+        site.intake.take(event("after"))
+        assert await site.acknowledged(2) == [(event_id, 2), ("after", 0)]
+        assert [stored.id for stored, _ in site.stored] == (["after"] if ours else [event_id, "after"])
+        assert len(site.problems) == ours
+
+
 async def test_memory_is_bounded_by_number_and_bytes_and_given_back() -> None:
     site = Site()
     site.gate.clear()
