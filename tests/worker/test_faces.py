@@ -14,12 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
+from camfleet_protocol.settings import Settings
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
+from camfleet_worker.picture import Picture
 from camfleet_worker.recognition.align import SIZE, TEMPLATE, align_face, similarity
 from camfleet_worker.recognition.embedder import load_embedder
 from camfleet_worker.recognition.faces import AnalyzedFace, FaceAnalyzer, looks
+from camfleet_worker.recognition.gallery import GalleryStore
 from camfleet_worker.recognition.quality import ENROLMENT_LIMITS, FaceQuality, measure, refuse
+from camfleet_worker.recognition.recognizer import Recognizer
 from camfleet_worker.recognition.refine import LandmarkRefiner, find_faces
+from camfleet_worker.tracking.tracker import Track
 from support.require import model_dir, sample
 
 PICTURES = ("obama.jpg", "obama1.jpg", "obama2.jpg", "biden.jpg", "biden2.jpg")
@@ -199,6 +204,60 @@ def test_a_second_look_makes_landmarks_of_small_faces_better() -> None:
         gains.append(float(good.embedding @ after - good.embedding @ before))
         assert refiner.refine(image, first, seen_height=200) is first
     assert np.mean(gains) > 0.02 and min(gains) > -0.01
+
+
+class _Still(Picture):
+    """A picture that is there already."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        super().__init__(
+            number=1, captured_ns=1, width=image.shape[1], height=image.shape[0], discontinuity=False
+        )
+        self._image = image
+
+    def _convert(self, width: int, height: int) -> np.ndarray:
+        return cv2.resize(self._image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def test_a_stream_looks_again_at_small_faces_before_it_compares_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portraits with faces of 48 pixels in a picture that the detector sees a third as large."""
+    context = DetectorContext(model_dir())
+    from camfleet_worker.detectors.yunet import YuNetDetector
+
+    detector = YuNetDetector(context)
+    settings = Settings.model_validate(
+        {
+            "inference": {"faceRecognition": {"enabled": True, "minFacePixels": 30}},
+            "privacy": {"retentionDays": 7},
+        }
+    )
+
+    def likeness(name: str, height: float) -> tuple[float, float]:
+        """To the portrait at full size: of what the stream embeds, and with landmarks of the first look."""
+        image, good = picture(name), face(name)
+        factor = height / good.box_px[3]
+        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        wall = np.full((1080, 1920, 3), 90, np.uint8)
+        wall[100 : 100 + small.shape[0], 300 : 300 + small.shape[1]] = small
+        still = _Still(wall)
+        (found,) = detector.detect(still.bgr(640), confidence=0.5)
+        recognizer = Recognizer(context, GalleryStore())
+        assert recognizer.prepare(settings, 0.0)
+        recognizer.observe(still, [Track(1, "face", "face", found, 1.0, 1.0)], settings, 1.0)
+        state = recognizer.state(1)
+        assert state is not None and state.best is not None, state and state.refused
+        landmarks = np.asarray(found.landmarks, np.float32) * np.float32((1920, 1080))
+        (first,) = analyzer().embedder.embed([align_face(wall, landmarks)])
+        return float(state.best @ good.embedding), float(first @ good.embedding)
+
+    both = [likeness(name, 48) for name in ("obama.jpg", "biden.jpg", "obama2.jpg")]
+    assert all(stream > 0.85 for stream, _ in both), both
+    assert np.mean([stream - first for stream, first in both]) > 0.05, both
+    stream, first = likeness("biden.jpg", 100)
+    assert stream == pytest.approx(first, abs=0.01), "large enough as it is"
+    monkeypatch.setattr(LandmarkRefiner, "look_again", lambda *arguments: 1 / 0)
+    stream, first = likeness("biden.jpg", 48)
+    assert stream == pytest.approx(first, abs=0.01), "what fails costs its gain and nothing else"
 
 
 def test_a_model_is_used_as_its_card_says(tmp_path: Path) -> None:
