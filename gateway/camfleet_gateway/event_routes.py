@@ -133,6 +133,8 @@ def add_events(app: FastAPI, gateway: Gateway) -> None:
         subject: Annotated[str | None, Query(max_length=128)] = None,
     ) -> AuditList:
         """Who did what to people and their data, newest first."""
+        if subject is not None and not subject.isprintable():
+            raise Problem(422, "invalid", "subject must be printable", ("subject must be printable",))
         before = int(cursor) if cursor else None
         page = await store.audit.find(subject=subject, before=before, limit=limit)
         entries = [AuditView.model_validate(entry, from_attributes=True) for entry in page.entries]

@@ -45,6 +45,14 @@ def record(number: int, camera: str = "default.door") -> EventRecord:
         ),
         ([(0, OFFLINE), (6, OFFLINE), (7, SUSPENDED), (8, LIVE), (30, LIVE)], ["camera.offline"]),
         ([(0, SUSPENDED), (100, SUSPENDED), (101, CONNECTING), (200, CONNECTING)], []),
+        (
+            [(0, OFFLINE), (6, OFFLINE), (14, OFFLINE), (14.5, LIVE), (30, LIVE)],
+            [],
+        ),  # the gateway has started
+        (
+            [(0, OFFLINE), (14, OFFLINE), (15, OFFLINE), (40, LIVE), (42, LIVE)],
+            ["camera.offline", "camera.online"],
+        ),
     ],
 )
 def test_only_what_lasts_is_told_and_only_once(
@@ -241,6 +249,7 @@ async def test_deleting_an_event_is_for_admins_and_written_down(
             assert (await http.get(f"/api/events/anna{path}", headers=admin)).status_code == 404
         assert (await http.delete("/api/events/anna", headers=admin)).status_code == 404
         [entry] = (await http.get("/api/audit?subject=anna", headers=admin)).json()["entries"]
+        assert (await http.get("/api/audit?subject=%00", headers=admin)).status_code == 422
         assert (entry["actor"], entry["action"], entry["detail"]) == (
             "the-admin", "event.delete", {"type": "appearance"},
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -158,6 +159,29 @@ async def test_what_was_said_by_mistake_leaves_nothing_with_the_wrong_person(opt
         counts = await here.people.erasure.erase(bob.id, ADMIN)
         assert counts.faces == 4 and await of_event() == []
         assert len(pictures(options["folder"])) == 1, "her own"
+
+
+async def test_several_who_say_it_at_once_make_one_person(options: Options) -> None:
+    """Two people of one face would leave nobody to be recognised."""
+    async with site(**options) as here:
+        await here.event("e1", BOB)
+        says = (
+            here.people.from_events.say("e1", EventPerson(name="Bob"), ADMIN, force=False) for _ in range(3)
+        )
+        answers = await asyncio.gather(*says, return_exceptions=True)
+        refused = [answer.code for answer in answers if isinstance(answer, RefusedError)]
+        assert refused == ["AlreadySaid"] * 2
+        rows = await rows_of(here)
+        assert len(rows["people"]) == len(rows["faces"]) == 1
+
+
+async def test_a_short_name_is_replaced_only_where_it_stands(options: Options) -> None:
+    async with site(**options) as here:
+        al = await here.person("al")
+        carl = await here.person(r"Carl \1")
+        await here.event("e1", BOB, person=al, message="al appeared in the hall")
+        said = await here.people.from_events.say("e1", EventPerson(person_id=carl.id), ADMIN, force=True)
+        assert said.event.message == r"Carl \1 appeared in the hall"
 
 
 async def test_not_this_person(options: Options) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from store_kit import JPEG, NOW, StandingClock, appearance, event, files, opened
 
 from camfleet_gateway.store.errors import UnavailableError
@@ -14,6 +14,7 @@ from camfleet_gateway.store.query import EventFilter
 from camfleet_gateway.store.retention import DAY, Retention, Round
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.store.snapshots import Snapshots, stem
+from camfleet_gateway.store.tables import Delivery
 
 MIB = 1024 * 1024
 
@@ -70,6 +71,55 @@ async def test_old_events_follow_when_their_camera_keeps_less(tmp_path: Path) ->
         days["default.door"] = 2
         assert (await retention.round()).expired == 1
         assert await ids(store) == {"hall"}
+
+
+async def test_old_events_follow_when_the_gateway_keeps_less(tmp_path: Path) -> None:
+    clock = StandingClock()
+
+    async def rounds(days: float, own: dict[str, float]) -> set[str]:
+        async with opened(tmp_path, clock=clock.clock(), retention_days=days) as store:
+            retention = Retention(
+                store.database, store.events, store.snapshots,
+                clock=clock.clock(), days=days, picture_bytes=MIB, days_of=lambda: own,
+            )  # fmt: skip
+            if clock.now == NOW:
+                await store.events.store(event("door"))
+                await store.events.store(event("hall", camera="default.hall"), retention_days=30)
+                await store.events.store(event("gone", camera="default.gone"), retention_days=90)
+            for _ in range(3):
+                await retention.round()
+            return await ids(store)
+
+    own = {"default.hall": 30.0}
+    assert await rounds(30, own) == {"door", "hall", "gone"}
+    clock.now += 8 * DAY
+    assert await rounds(7, own) == {"hall", "gone"}, "also of a camera that is not there now"
+
+
+async def test_a_clock_that_was_never_set_loses_nothing(tmp_path: Path) -> None:
+    clock = StandingClock()
+    async with opened(tmp_path, clock=clock.clock()) as store:
+        await store.events.store(event("a", time=86_400.0), retention_days=2)
+        clock.now += DAY
+        await store.events.store(event("a", time=86_400.0, revision=1), retention_days=2)
+        clock.now += DAY
+        assert (await store.retention.round()).expired == 0
+        clock.now += DAY
+        assert (await store.retention.round()).expired == 1
+
+
+async def test_messages_to_webhooks_go_with_their_event(tmp_path: Path) -> None:
+    clock = StandingClock()
+    async with opened(tmp_path, clock=clock.clock()) as store:
+        for id_, days in (("short", 1), ("usual", 30)):
+            await store.events.store(appearance(id_), retention_days=days)
+            message = {"webhook": "w", "event_id": id_, "body": "{}", "created": NOW, "due": NOW}
+            async with store.database.session() as session:
+                session.add(Delivery(id=f"d-{id_}", dead=True, **message))
+        clock.now += DAY
+        await store.retention.round()
+        async with store.database.reading() as session:
+            assert (await session.scalars(select(Delivery.id))).all() == ["d-usual"]
 
 
 async def test_the_oldest_pictures_make_room(tmp_path: Path) -> None:

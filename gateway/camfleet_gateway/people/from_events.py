@@ -22,6 +22,7 @@ from camfleet_gateway.people.persons import Persons
 from camfleet_gateway.people.problems import RefusedError, unknown_person
 from camfleet_gateway.people.views import EventPerson, PersonIn
 from camfleet_gateway.store.errors import WrongKeyError
+from camfleet_gateway.store.rows import renamed
 from camfleet_gateway.store.tables import Event, Face, Person
 from camfleet_gateway.store.view import EventView
 from camfleet_protocol.appearance import Identity
@@ -82,6 +83,7 @@ class FromEvents:
                 person = await self._persons.add(session, given, principal)
             else:
                 person = await _person(session, said.person_id)
+            await self._undecided(session, view, also=wrong)
             await self._forget(session, person, view.id, negative=True)
             row = None
             if not reason:
@@ -148,6 +150,21 @@ class FromEvents:
         await session.flush()
         await self._enrolment.drop_crops(faces)
 
+    async def _undecided(self, session: AsyncSession, view: EventView, *, also: str | None) -> None:
+        """See that nobody else has said meanwhile who it is: two clicks must not make two people of one.
+
+        Raises:
+            RefusedError: Somebody has.
+        """
+        if also is not None:  # before the event, as erasure takes its locks
+            await session.get(Person, also, with_for_update=True)
+        event = await session.get(Event, view.id, with_for_update=True)
+        before = view.person.id if view.person is not None else None
+        if event is not None and event.decided and event.person_id != before:
+            raise RefusedError(
+                "AlreadySaid", "somebody has said meanwhile who this is; look at the event again", status=409
+            )
+
     async def _relabel(self, session: AsyncSession, event_id: str, person: dict[str, Any] | None) -> None:
         event = await session.get(Event, event_id, with_for_update=True)
         if event is None:
@@ -207,6 +224,6 @@ async def _person(session: AsyncSession, person_id: str) -> Person:
 def _message(before: str, old_name: str, person: dict[str, Any] | None) -> str:
     """The event's words, with whom it is said to be."""
     name = str(person["name"]) if person is not None else "somebody unknown"
-    if old_name and old_name in before:
-        return before.replace(old_name, name)[:512]
+    if old_name and (after := str(renamed(before, old_name, name))) != before:
+        return after[:512]
     return f"{name} (identified by hand)"[:512] if person is not None else "somebody unknown"

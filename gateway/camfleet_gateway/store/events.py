@@ -23,6 +23,7 @@ from camfleet_gateway.store.query import Cursor, EventFilter, events_query
 from camfleet_gateway.store.rows import Incoming, anonymous
 from camfleet_gateway.store.sealing import Sealer
 from camfleet_gateway.store.snapshots import Picture, Snapshots
+from camfleet_gateway.store.tables import Delivery
 from camfleet_gateway.store.view import EventView, view_of
 from camfleet_gateway.store.writer import EVENTS, Consequences, EventWriter, InTransaction
 from camfleet_protocol.messages import EventRecord
@@ -250,7 +251,7 @@ class EventStore:
     # ── Deleting ───────────────────────────────────────────────────────────────────────────────────
 
     async def delete(self, session: AsyncSession, ids: Sequence[str]) -> int:
-        """Delete events, their pictures and vectors, in the transaction of `session`; returns how many.
+        """Delete events, their pictures, vectors and messages to webhooks, in `session`; returns how many.
 
         Pictures and index entries go first: should the transaction fail, the events are there without them
         and can be deleted again.
@@ -259,6 +260,7 @@ class EventStore:
         found = (await session.execute(query)).all()
         if not found:
             return 0
+        await session.execute(delete(Delivery).where(Delivery.event_id.in_([row.id for row in found])))
         await self.before_deletion([row.id for row in found])
         await asyncio.to_thread(self.remove_pictures, [(row.id, row.time) for row in found])
         await session.execute(delete(EVENTS).where(EVENTS.c.id.in_([row.id for row in found])))

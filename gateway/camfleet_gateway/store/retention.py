@@ -1,7 +1,7 @@
 """Deletes what is too old or too much, in small steps, and sweeps up files that belong to nothing.
 
 An event lives for as many days as its camera's privacy settings said when it was stored, else the gateway's.
-When a camera's days become fewer, its events of before follow. The oldest events with pictures go when all
+When these days become fewer, events of before follow. The oldest events with pictures go when all
 pictures together have too many bytes.
 """
 
@@ -18,9 +18,9 @@ from camfleet_gateway.clock import Clock
 from camfleet_gateway.store.database import Database
 from camfleet_gateway.store.errors import StoreError
 from camfleet_gateway.store.events import EventStore
-from camfleet_gateway.store.rows import DAY
+from camfleet_gateway.store.rows import CLOCK_SET, DAY
 from camfleet_gateway.store.snapshots import Snapshots, day_start, stem
-from camfleet_gateway.store.tables import Alert, Face
+from camfleet_gateway.store.tables import Alert, Face, Fact
 from camfleet_gateway.store.writer import EVENTS
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,15 @@ _STEP = 200
 _PAUSE_SECONDS = 0.05
 """Between two steps, so that events get their turn."""
 _COLUMNS = EVENTS.c
+_BASE = case(
+    (_COLUMNS.time < CLOCK_SET, _COLUMNS.stored),
+    (_COLUMNS.time < _COLUMNS.stored, _COLUMNS.time),
+    else_=_COLUMNS.stored,
+)
+"""`counted_from`"""
+_USED_DAYS = "retention_days"
+"""The days that gateways of this database were set to, of which events may still be: as a fact."""
+_MAX_USED = 8
 
 DaysOf = Callable[[], Mapping[str, float]]
 """Gives the days of each camera that has any of its own."""
@@ -105,6 +114,8 @@ class Retention:
         """
         now = self._clock.wall()
         await self._shorten()
+        if self._rounds == 1:  # by now the settings of all cameras are known
+            await self._shorten_others()
         expired = await self._delete_all(
             select(_COLUMNS.id).where(_COLUMNS.expires <= now).order_by(_COLUMNS.expires).limit(_STEP)
         )
@@ -120,11 +131,10 @@ class Retention:
     async def _shorten(self) -> None:
         """Have events follow the settings of their camera, where these keep less than before."""
         days_of = dict(self._days_of())
-        base = case((_COLUMNS.time < _COLUMNS.stored, _COLUMNS.time), else_=_COLUMNS.stored)
         for camera, days in days_of.items():
             if self._applied.get(camera) == days:
                 continue
-            latest = base + days * DAY
+            latest = _BASE + days * DAY
             async with self._database.session() as session:
                 await session.execute(
                     update(EVENTS)
@@ -133,6 +143,27 @@ class Retention:
                 )
             await asyncio.sleep(0)
         self._applied = days_of
+
+    async def _shorten_others(self) -> None:
+        """Have events that were kept for as long as this gateway's settings said follow these."""
+        cameras = list(self._days_of())
+        async with self._database.session() as session:
+            fact = await session.get(Fact, _USED_DAYS)
+            used = {float(days) for days in fact.value.split()} if fact is not None else set()
+            for days in used:
+                if days > self._days:
+                    kept = _COLUMNS.expires - _BASE - days * DAY
+                    await session.execute(
+                        update(EVENTS)
+                        .where(func.abs(kept) < 1.0, _COLUMNS.camera.not_in(cameras))
+                        .values(expires=_BASE + self._days * DAY)
+                    )
+            now_used = sorted({days for days in used if days < self._days} | {self._days})[-_MAX_USED:]
+            value = " ".join(f"{days:g}" for days in now_used)
+            if fact is None:
+                session.add(Fact(name=_USED_DAYS, value=value))
+            else:
+                fact.value = value
 
     async def _make_room(self) -> int:
         async with self._database.reading() as session:

@@ -15,6 +15,8 @@ from camfleet_protocol.appearance import Identity
 from camfleet_protocol.messages import EventRecord
 
 DAY = 86400.0
+CLOCK_SET = 1_577_836_800.0
+"""The year 2020: what is of before is of a clock that was never set."""
 _MAX_ORDER = (1 << 63) - 1
 _IDENTITIES = frozenset(Identity)
 _MAX_ZONES = 16
@@ -87,16 +89,24 @@ def row_of(event: Incoming, *, now: float) -> dict[str, Any]:
         "picture_bytes": 0,
         "embedder": "",
         "embedding": None,
-        # A worker's clock that is ahead must not keep anything for longer.
-        "expires": min(record.time, now) + event.retention_days * DAY,
+        "expires": counted_from(record.time, now) + event.retention_days * DAY,
     }
+
+
+def counted_from(time: float, stored: float) -> float:
+    """From when on the days of an event count, that was stored at a time.
+
+    A clock that is ahead must not keep anything for longer, nor one that was never set delete it at once.
+    """
+    return min(time, stored) if time >= CLOCK_SET else stored
 
 
 def revised(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """A row after a later revision: its time stays, so do pictures and vector that are not told anew."""
     kept = ("time", "crop", "scene", "picture_bytes", "embedder", "embedding")
     row = {**new, **{name: old[name] for name in kept}}
-    row["expires"] = new["expires"] + min(old["time"], new["stored"]) - min(new["time"], new["stored"])
+    stored = new["stored"]
+    row["expires"] = new["expires"] + counted_from(old["time"], stored) - counted_from(new["time"], stored)
     if old["decided"]:
         data = dict(new["data"])
         for name in ("person", "identity"):
@@ -127,13 +137,15 @@ def anonymous(row: dict[str, Any]) -> dict[str, Any]:
     if "identity" in data:
         data["identity"] = Identity.UNKNOWN.value
     if isinstance(name, str) and name:
-        data = _without(data, name)
+        data = renamed(data, name, SOMEBODY)
     data[_ERASED] = True
     return {
         **row,
         "person_id": None,
         "identity": Identity.UNKNOWN.value if row["identity"] else "",
-        "message": _without(row["message"], name)[:512] if isinstance(name, str) and name else row["message"],
+        "message": renamed(row["message"], name, SOMEBODY)[:512]
+        if isinstance(name, str) and name
+        else row["message"],
         "data": data,
         "crop": False,
         "scene": False,
@@ -165,12 +177,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _without(value: Any, name: str) -> Any:
+def renamed(value: Any, name: str, to: str) -> Any:
+    """JSON with another name wherever a name stands as words of their own."""
     if isinstance(value, dict):
-        return {key: _without(each, name) for key, each in value.items()}
+        return {key: renamed(each, name, to) for key, each in value.items()}
     if isinstance(value, list):
-        return [_without(each, name) for each in value]
-    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", SOMEBODY, value) if isinstance(value, str) else value
+        return [renamed(each, name, to) for each in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", lambda _: to, value)
 
 
 def _zones(data: dict[str, Any]) -> tuple[str, ...]:
