@@ -59,7 +59,9 @@ class Gateway:
             max_viewers_per_camera=settings.max_viewers_per_camera,
             refused=self.refused,
         )
-        self.alerts = AlertEngine(self.store, self.hub.channels, clock=self.clock)
+        self.alerts = AlertEngine(
+            self.store, self.hub.channels, clock=self.clock, known=lambda: self.directory.ready
+        )
         self.webhooks = WebhookSender(self.store, Webhooks(settings.webhooks_file), clock=self.clock)
         self.people = People(
             self.store, wall=self.clock.wall, model_dir=settings.model_dir, embedder=settings.embedder

@@ -75,7 +75,8 @@ class Site:
         self.channel = Channel(DOOR, 1, clock=self.clock, linger_seconds=0)
         self.channel.set_camera(camera)
         self.channels = {DOOR: self.channel}
-        self.engine = AlertEngine(self.store, self.channels, clock=self.clock)
+        self.known = True
+        self.engine = AlertEngine(self.store, self.channels, clock=self.clock, known=lambda: self.known)
         self.told: list[tuple[EventView, bool]] = []
         self.store.events.on_stored(lambda view, first: self.told.append((view, first)))
 
@@ -244,6 +245,42 @@ async def test_a_lasting_rule_waits_for_its_cooldown_and_its_schedule(start: Sta
         time.now = START + 3600
         await site.rounds(3)
         assert len(await site.alerts()) == 3
+
+
+async def test_what_is_told_of_ends_with_its_rule_and_with_its_camera(start: Start) -> None:
+    quick = OFFLINE | {"forSeconds": 0, "cooldownSeconds": 0}
+    async with start(quick) as site:
+        await site.rounds(30)
+        site.channel.set_camera(test_pattern("door"))
+        await site.rounds(3)
+        site.channel.set_camera(test_pattern("door", alerts=[quick]))  # only for a moment
+        await site.rounds(10)
+        assert (len(await site.alerts()), site.events("alert.ended")) == (1, [])
+        site.channel.set_camera(test_pattern("door"))
+        await site.rounds(20)
+        assert len(site.events("alert.ended")) == 1
+        site.channel.set_camera(test_pattern("door", alerts=[quick]))
+        await site.rounds(10)
+        assert len(await site.alerts()) == 2
+    async with start(quick) as site:  # the camera was deleted while there was no gateway
+        del site.channels[DOOR]
+        site.known = False
+        await site.rounds(20)
+        assert site.events("alert.ended") == [], "nobody knows yet which cameras there are"
+        site.known = True
+        await site.rounds(20)
+        assert len(site.events("alert.ended")) == 1
+
+
+async def test_a_clock_that_is_ahead_makes_no_alerts_of_the_future(start: Start, time: Time) -> None:
+    async with start(STRANGER) as site:
+        ahead = time.now + 1e8
+        for name in ("e1", "e2"):
+            await site.see(name, identity="unknown", started=ahead, seen=ahead)
+        assert [alert.time for alert in await site.alerts()] == [START]
+        time.now += 61
+        await site.see("e3", identity="unknown", started=ahead, seen=ahead)
+        assert [alert.event_id for alert in await site.alerts()] == ["e1", "e3"]
 
 
 async def test_too_many_for_long_enough(start: Start) -> None:

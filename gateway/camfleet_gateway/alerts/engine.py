@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 from sqlalchemy import func, select
@@ -42,20 +42,28 @@ _DAY = 86400.0
 class AlertEngine:
     """The alerts of all cameras."""
 
-    def __init__(self, store: Store, channels: Mapping[str, Channel], *, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        channels: Mapping[str, Channel],
+        *,
+        clock: Clock,
+        known: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Listen to the store.
 
         Args:
             store: Where events come by.
             channels: All cameras, as they are at any time.
             clock: Monotonic for what lasts, Unix seconds for when it was.
+            known: Whether all cameras are known by now.
         """
         self.raised: Counter[str] = Counter({when.value: 0 for when in AlertWhen})
         """Alerts since the start, by what raised them."""
         self._store = store
         self._channels = channels
         self._clock = clock
-        self._lasting = Lasting(channels, clock)
+        self._lasting = Lasting(channels, clock, known)
         self._quiet: dict[tuple[str, str], float] = {}
         """Until when, in Unix seconds, a lasting rule is surely cooling down."""
         self._away = False
@@ -85,14 +93,17 @@ class AlertEngine:
         query = select(Alert.id).where(Alert.id.in_(found))
         known = set((await session.scalars(query)).all())
         made: list[Incoming] = []
+        now = self._clock.wall()
         for id_, (rule, view, finding) in found.items():
-            if id_ in known or await self._cooling(session, rule, view.camera, finding.since, made):
+            # A worker's clock may be ahead; no alert is of the future, nor cools a rule down until then.
+            since = min(finding.since, now)
+            if id_ in known or await self._cooling(session, rule, view.camera, since, made):
                 continue
             record = alert_record(
                 rule,
                 view.camera,
                 id_=id_,
-                time=finding.at,
+                time=min(finding.at, now),
                 text=finding.text,
                 data={"event_id": view.id, **finding.data},
             )
@@ -186,7 +197,7 @@ class AlertEngine:
             self._away = False
 
     async def _tell(self, told: Told) -> None:
-        if told.ends:
+        if told.rule is None:
             await self.put(told.record)
             told.episode.over()
             return
@@ -248,7 +259,9 @@ class AlertEngine:
             return False
         for row in rows:
             if ended_id(row.id) not in ended:
-                self._lasting.recall(row.camera, str(row.data.get("rule")), str(row.data["when"]), row.id)
+                data = row.data
+                rule, when, zone = (str(data.get(name, "")) for name in ("rule", "when", "zone"))
+                self._lasting.recall(row.camera, rule, when, zone=zone, alert=row.id)
         return True
 
     def _incoming(self, record: EventRecord) -> Incoming:

@@ -1,8 +1,12 @@
-"""What lasts: cameras without pictures, and too many things in view. Looked at once a second."""
+"""What lasts: cameras without pictures, and too many things in view. Looked at once a second.
+
+What is told of has an end also if its rule or its camera is taken away.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from camfleet_gateway.alerts.episodes import Episode, Turn
@@ -25,25 +29,34 @@ class Told:
     """What is to be told of an episode; then it wants to hear that it was."""
 
     camera: str
-    rule: AlertSpec
+    rule: AlertSpec | None
+    """None if it tells an end."""
     episode: Episode
     record: EventRecord
-    ends: bool
 
 
 class Lasting:
     """The episodes of all cameras. Lives on the event loop."""
 
-    def __init__(self, channels: Mapping[str, Channel], clock: Clock) -> None:
+    def __init__(self, channels: Mapping[str, Channel], clock: Clock, known: Callable[[], bool]) -> None:
+        """Begin to watch.
+
+        Args:
+            channels: All cameras, as they are at any time.
+            clock: For what lasts, and for when it was.
+            known: Whether all cameras are known by now; until then none is taken for deleted.
+        """
         self._channels = channels
         self._clock = clock
+        self._known = known
         self._started = clock.monotonic()
         self._episodes: dict[_Key, Episode] = {}
-        self._open: dict[_Key, str] = {}
+        self._zones: dict[_Key, str] = {}
 
-    def recall(self, camera: str, rule: str, when: str, alert: str) -> None:
+    def recall(self, camera: str, rule: str, when: str, *, zone: str, alert: str) -> None:
         """Take an alert for on that an earlier process has raised."""
-        self._open[camera, rule, when] = alert
+        key = (camera, rule, when)
+        self._episodes[key], self._zones[key] = Episode(told=alert), zone
 
     def look(self) -> list[Told]:
         """What is to be told now; the same again at the next look if nobody did."""
@@ -58,18 +71,32 @@ class Lasting:
                 seen.add(key)
                 episode = self._episodes.get(key)
                 if episode is None:
-                    episode = self._episodes[key] = Episode(told=self._open.pop(key, ""))
+                    episode = self._episodes[key] = Episode()
+                self._zones[key] = rule.zone or ""
                 turn = episode.observe(self._holds(rule, channel, now), now, lasts=must_last(rule))
                 if turn is Turn.END:
-                    record = ended_record(rule, camera, alert=episode.alert, time=wall)
-                    turns.append(Told(camera, rule, episode, record, ends=True))
+                    turns.append(self._ended(key, episode, wall))
                 elif turn is Turn.RAISE and applies(rule.schedule, wall):
                     since = wall - (now - (episode.since or now))
                     record = _raised(rule, channel, since=since, now=now, wall=wall)
-                    turns.append(Told(camera, rule, episode, record, ends=False))
+                    turns.append(Told(camera, rule, episode, record))
+        return turns + self._unseen(seen, now, wall)
+
+    def _unseen(self, seen: set[_Key], now: float, wall: float) -> list[Told]:
+        """The ends of those whose rule or camera is gone; forgets what has nothing to tell."""
+        turns: list[Told] = []
         for key in self._episodes.keys() - seen:
-            del self._episodes[key]
+            episode = self._episodes[key]
+            if not episode.alert:
+                del self._episodes[key], self._zones[key]
+            elif self._known() and episode.observe(False, now, lasts=math.inf) is Turn.END:
+                turns.append(self._ended(key, episode, wall))
         return turns
+
+    def _ended(self, key: _Key, episode: Episode, wall: float) -> Told:
+        camera, rule, when = key
+        record = ended_record(rule, when, self._zones[key], camera, alert=episode.alert, time=wall)
+        return Told(camera, None, episode, record)
 
     def _holds(self, rule: AlertSpec, channel: Channel, now: float) -> bool | None:
         """Whether what the rule is about is so; None if nobody knows."""

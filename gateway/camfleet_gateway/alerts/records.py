@@ -58,20 +58,15 @@ def alert_record(
     )
 
 
-def ended_record(rule: AlertSpec, camera: str, *, alert: str, time: float) -> EventRecord:
-    """The event of an alert's end."""
+def ended_record(rule: str, when: str, zone: str, camera: str, *, alert: str, time: float) -> EventRecord:
+    """The event of an alert's end; the rule may be gone, so it is told by its name."""
     return EventRecord.model_validate(
         {
             "id": ended_id(alert),
             "time": time,
             "camera": camera,
             "type": ENDED,
-            "message": f"{rule.name}: over"[:512],
-            "data": {
-                "rule": rule.name,
-                "when": rule.when.value,
-                "zone": rule.zone or "",
-                "alert_id": alert,
-            },
+            "message": f"{rule}: over"[:512],
+            "data": {"rule": rule, "when": when, "zone": zone, "alert_id": alert},
         }
     )
