@@ -377,7 +377,8 @@ KNOWN_A = Verdict(Identity.KNOWN, Candidate("a", "a", "", 0.5), 0.1, True, 1)
         (result(0.50), 2, UNSURE, Identity.KNOWN, False),
         (result(0.50), 3, UNSURE, Identity.KNOWN, True),
         (result(0.60, 0.56), 8, UNSURE, Identity.UNSURE, False),  # two people too much alike
-        (result(0.42), 8, UNSURE, Identity.UNSURE, False),  # nearly somebody: not surely nobody
+        (result(0.42), 7, UNSURE, Identity.UNSURE, False),  # nearly somebody: not surely nobody
+        (result(0.42), 8, UNSURE, Identity.UNKNOWN, False),  # in all pictures that count: nobody so far
         (result(0.42), 8, KNOWN_A, Identity.KNOWN, True),  # who is known stays known a little below
         (result(0.38), 8, KNOWN_A, Identity.UNSURE, False),
         (result(0.20), 3, UNSURE, Identity.UNSURE, False),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -33,14 +34,14 @@ Box = tuple[float, float, float, float]
 Vector = NDArray[np.float32]
 START = 1_790_000_000.0
 SECOND = 1_000_000_000
-HERE = (0.3, 0.3, 0.2, 0.3)
+HERE, THERE = (0.2, 0.3, 0.1, 0.3), (0.7, 0.3, 0.1, 0.3)
 ANN, BOB = np.eye(8, dtype=np.float32)[:2]
 FACES = (Ran("yunet", "face", "yunet@000000000000"),)
 OBJECTS = (Ran("yolox", "object", "yolox@000000000000"),)
 
 
 class Shot(Picture):
-    """Noise, another one for each `look`."""
+    """Noise, another one for each `look`; dark on the left, bright on the right."""
 
     def __init__(self, number: int, at: float, look: int) -> None:
         super().__init__(
@@ -49,7 +50,9 @@ class Shot(Picture):
         self._look = look
 
     def _convert(self, width: int, height: int) -> Image:
-        return np.random.default_rng(self._look).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        image = np.random.default_rng(self._look).integers(0, 128, (height, width, 3), dtype=np.uint8)
+        image[:, width // 2 :] += 127
+        return image
 
 
 class Model:
@@ -60,9 +63,11 @@ class Model:
 
     def __init__(self) -> None:
         self.vector: Vector = ANN
+        self.vectors: dict[bool, Vector] = {}
+        """Whose dark faces and whose bright ones are, if not the same one's."""
 
     def embed(self, aligned: Sequence[Image]) -> Vector:
-        return np.stack([self.vector] * len(aligned))
+        return np.stack([self.vectors.get(face.mean() > 127, self.vector) for face in aligned])
 
 
 @dataclass
@@ -73,6 +78,7 @@ class Told:
     id: str
     data: dict[str, Any]
     embedding: bytes
+    crop: bytes
 
     @property
     def name(self) -> str:
@@ -93,10 +99,12 @@ class Scene:
     def __post_init__(self) -> None:
         self.tracks = Tracks(DetectorContext(None), put=self._put, clock=lambda: START + self.at)
 
-    def _put(self, event_id: str, *, data: dict[str, Any], embedding: bytes = b"", **more: Any) -> None:
-        self.told.append(Told(self.at, event_id, data, embedding))
+    def _put(self, event_id: str, *, data: dict[str, Any], **more: Any) -> None:
+        self.told.append(Told(self.at, event_id, data, more.get("embedding", b""), more.get("crop", b"")))
 
-    def set(self, recognition: bool = True, retention: int | None = 7, **inference: Any) -> None:
+    def set(
+        self, recognition: bool = True, retention: int | None = 7, blur: str = "Never", **inference: Any
+    ) -> None:
         self.settings = Settings.model_validate(
             {
                 "inference": {
@@ -104,7 +112,7 @@ class Scene:
                     "faceRecognition": {"enabled": recognition},
                     **inference,
                 },
-                "privacy": {"retentionDays": retention},
+                "privacy": {"retentionDays": retention, "blurFaces": blur},
             }
         )
 
@@ -229,6 +237,67 @@ def test_a_crowd_is_counted_whole(scene: Scene) -> None:
     assert [each.count for each in scene.tracks.present] == [300]
 
 
+@pytest.mark.parametrize("every", [1.0, 3.1, 10.0])
+@pytest.mark.parametrize("kind", ["face", "object"])
+def test_pictures_that_are_rare_tell_as_well(scene: Scene, every: float, kind: str) -> None:
+    scene.show(10 * every, HERE, every=every, kind=kind)
+    assert [each.count for each in scene.tracks.present] == [1]
+    scene.at += every - 0.1
+    scene.tracks.tick(scene.settings)
+    assert [each.count for each in scene.tracks.present] == [1], "until the next picture, and longer"
+    scene.show(10 * every, every=every, kind=kind)
+    assert len(scene.last) == 1 and scene.last[0].data["ended"] == pytest.approx(START + 10 * every)
+
+
+def test_a_long_pause_makes_nobody_wait_for_as_long(scene: Scene) -> None:
+    scene.show(2, HERE, kind="object")
+    scene.at += 600
+    scene.show(0.2, HERE, kind="object")
+    scene.show(5, kind="object")
+    scene.show(0.2, HERE, kind="object")
+    scene.show(10, kind="object")
+    assert len(scene.last) == 1, "two sights of a moment are nothing"
+
+
+def test_a_name_goes_to_whoever_is_more_like_the_person(scene: Scene) -> None:
+    alike = (0.6 * ANN + 0.8 * np.eye(8, dtype=np.float32)[3]).astype(np.float32)
+    scene.model.vectors = {False: alike, True: ANN}
+    _ann_is_here(scene)
+    scene.show(6, HERE, THERE)
+    scene.show(20)
+    assert [(told.name, told.data["identity"]) for told in scene.last] == [("", "unsure"), ("Ann", "known")]
+
+
+def test_a_known_face_is_clear_in_the_picture_of_its_event(scene: Scene) -> None:
+    """Not covered by what it was before it was followed, at five pictures a second."""
+    scene.set(blur="Unknown")
+    _ann_is_here(scene)
+    crop = cv2.imdecode(np.frombuffer(scene.last[0].crop, np.uint8), cv2.IMREAD_GRAYSCALE)
+    height, width = crop.shape
+    middle = crop[height // 3 : -height // 3, width // 3 : -width // 3]
+    assert cv2.Laplacian(middle, cv2.CV_64F).var() > 500, "not a few flat blocks"
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [[[1]], "x", np.zeros((0, 0, 3), np.uint8), np.zeros((9, 9, 5), np.uint8), np.zeros((9, 9, 3), np.int64)],
+    ids=["list", "text", "empty", "five colours", "numbers"],
+)
+def test_an_engines_picture_that_is_none_is_its_failure(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, drawn: Any
+) -> None:
+    plugin = Plugin()
+    plugin.drawn = drawn
+    scene.set(engine="plugin")
+    runner, step = _runner(scene, monkeypatch, Broken(), plugin)
+    step()
+    assert runner.latest is not None and runner.latest[0].annotated is None
+    assert runner.reason == "InferenceFailed"
+    plugin.drawn = np.zeros((9, 9, 3), np.uint8)
+    step()
+    assert runner.latest[0].annotated is plugin.drawn and runner.reason == ""
+
+
 class Broken:
     """A detector that finds a face, until it breaks."""
 
@@ -246,17 +315,18 @@ class Broken:
 class Plugin:
     """An engine that finds nothing."""
 
+    drawn: Any = None
+
     def process_frame(self, frame: Image) -> tuple[Image | None, list[Detection]]:
-        return None, []
+        return self.drawn, []
 
 
-@pytest.mark.parametrize("how", ["the detector fails", "an engine takes over"])
-def test_who_is_not_looked_for_any_more_is_not_there(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    detector = Broken()
+def _runner(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, detector: Broken, plugin: Plugin
+) -> tuple[Inference, Callable[[], None]]:
+    """Inference without its thread, and what makes it take a picture."""
     monkeypatch.setattr(inference, "load_detector", lambda name, context: detector)
-    monkeypatch.setattr(inference, "load_engine", lambda name: Plugin())
+    monkeypatch.setattr(inference, "load_engine", lambda name: plugin)
     live, counters = Live(scene.settings, ""), Counters()
     dispatcher = Dispatcher(live, counters)
     runner = Inference(
@@ -270,11 +340,25 @@ def test_who_is_not_looked_for_any_more_is_not_there(
         clock=lambda: scene.at,
     )
 
+    def step() -> None:
+        live.settings = scene.settings
+        scene.at, scene.number = scene.at + 0.2, scene.number + 1
+        dispatcher.for_inference.put(Shot(scene.number, START + scene.at, 0))
+        runner._step()
+
+    return runner, step
+
+
+@pytest.mark.parametrize("how", ["the detector fails", "an engine takes over"])
+def test_who_is_not_looked_for_any_more_is_not_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    detector = Broken()
+    _, step = _runner(scene, monkeypatch, detector, Plugin())
+
     def run(seconds: float) -> None:
         for _ in range(round(seconds * 5)):
-            scene.at, scene.number = scene.at + 0.2, scene.number + 1
-            dispatcher.for_inference.put(Shot(scene.number, START + scene.at, 0))
-            runner._step()
+            step()
 
     run(4)
     assert [each.count for each in scene.tracks.present] == [1] and len(scene.told) == 1
@@ -282,7 +366,6 @@ def test_who_is_not_looked_for_any_more_is_not_there(
         detector.broken = True
     else:
         scene.set(engine="plugin")
-        live.settings = scene.settings
     run(20)
     assert scene.tracks.present == () and scene.last[0].data["ended"] == pytest.approx(START + 4)
     if how == "an engine takes over":

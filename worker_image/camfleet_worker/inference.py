@@ -272,6 +272,7 @@ class Inference:
             frame = picture.bgr(getattr(engine, "input_width", 0)).copy()
             annotated, detections = engine.process_frame(frame)
             found = [Detection.model_validate(item) for item in detections]
+            _check(annotated)
         except Exception as error:  # a plugin may raise anything; the worker goes on
             self.failed(name, error)
             return None, []
@@ -300,6 +301,18 @@ class Inference:
         """Take back what was said of a failure that is over."""
         if self._failing.pop(name, None) is not None and not self._failing and not self._loaded.missing:
             self._reason = self._message = ""
+
+
+def _check(annotated: Image | None) -> None:
+    """Refuse what an engine gives as its picture and is none, before somebody encodes it."""
+    import numpy as np
+
+    if annotated is None:
+        return
+    if not isinstance(annotated, np.ndarray) or annotated.dtype != np.uint8 or not annotated.size:
+        raise TypeError("the engine's picture is not an array of uint8")
+    if annotated.ndim != 3 or annotated.shape[2] != 3:
+        raise TypeError("the engine's picture is not height x width x 3")
 
 
 def _label(kind: str) -> str:

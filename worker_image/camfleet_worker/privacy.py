@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from camfleet_protocol.vision import BlurFaces
+from camfleet_worker.boxes import Box, overlap
 from camfleet_worker.picture import Image
 
 HOLD_SECONDS = 1.0
@@ -26,12 +27,13 @@ _HELD_MARGIN = 0.5
 """The same for a face that was there shortly before: it moves."""
 _UNTRACKED_SECONDS = 0.5
 """Instead of `HOLD_SECONDS` for what may be a face that is found again elsewhere."""
+_SAME_FACE = 0.5
+"""Overlap (intersection over union) with a followed face, from which on it is that one, seen before."""
 _BLIND_SECONDS = 3.0
 _BLOCKS = 8
 _MAX_FACES = 1024
 """Where there are more, all of the picture is covered."""
 
-Box = tuple[float, float, float, float]
 WHOLE: tuple[Box, ...] = ((0.0, 0.0, 1.0, 1.0),)
 
 
@@ -96,7 +98,9 @@ class FaceCover:
             age = (captured_ns - look.captured_ns) / 1e9
             for face in look.faces:
                 if face.track is None:
-                    held = age <= _UNTRACKED_SECONDS
+                    held = age <= _UNTRACKED_SECONDS and not any(
+                        overlap(face.box, other.box) >= _SAME_FACE for other in own if other.track is not None
+                    )
                 else:
                     held = age <= HOLD_SECONDS and face.track not in seen
                     seen.add(face.track)

@@ -15,13 +15,14 @@ from camfleet_protocol.detections import FrameMeta, encode_meta
 from camfleet_protocol.messages import Demand
 from camfleet_protocol.vision import BlurFaces
 from camfleet_protocol.wire import Flags
+from camfleet_worker.boxes import Box
 from camfleet_worker.counters import Counters
 from camfleet_worker.dispatch import Dispatcher
 from camfleet_worker.inference import Inference
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Findings, Image, Picture, fit_width
-from camfleet_worker.privacy import Box, FaceCover, Wait, pixelated
+from camfleet_worker.privacy import FaceCover, Wait, pixelated
 from camfleet_worker.vision import prepare_opencv
 from camfleet_worker.watchdog import Stage
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camfleet_protocol.appearance import Identity
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.vision import BlurFaces
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
@@ -379,7 +378,7 @@ class Recognizer:
                 less = state
                 if state.verdict.person.similarity > other.verdict.person.similarity:
                     less, names[state.verdict.person.id] = other, state
-                less.verdict = Verdict(Identity.UNSURE, gallery_version=less.verdict.gallery_version)
+                less.verdict = Verdict(gallery_version=less.verdict.gallery_version, contested=True)
 
 
 def _thumb(picture: Picture, box: tuple[float, float, float, float]) -> NDArray[np.float32]:

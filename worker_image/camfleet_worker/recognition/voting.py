@@ -1,7 +1,7 @@
 """Whose face it is, from several pictures of it: each counts by its quality.
 
-Known is who is similar enough and ahead of everybody else; unknown is only who is surely nobody, in enough
-good pictures; all else is unsure. Pure.
+Known is who is similar enough and ahead of everybody else; unknown is who is nobody in enough good pictures,
+and the nearer to somebody, the more of them; all else is unsure. Pure.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _AT_ONCE = 0.1
 _ENOUGH_UNKNOWN = 4
 _SURE_UNKNOWN = 6
 _WELL_BELOW = 0.1
+"""Who is nearer to the threshold is unknown in as many pictures as a ballot keeps, and no fewer."""
 _STICKS = 0.05
 """Who is known stays so down to this far below the threshold, and with half of the margin."""
 _TWICE = 2
@@ -47,6 +48,7 @@ class Verdict:
         runner_up: Similarity to the next person, -1 if there is none.
         sure: Whether more pictures would hardly change it.
         gallery_version: Of the gallery that it was compared with.
+        contested: Whether somebody else in the same picture is more like the person that it would be.
     """
 
     identity: Identity = Identity.UNSURE
@@ -54,6 +56,7 @@ class Verdict:
     runner_up: float = -1.0
     sure: bool = False
     gallery_version: int = 0
+    contested: bool = False
 
 
 UNSURE = Verdict()
@@ -86,6 +89,9 @@ def judge(result: MatchResult, *, samples: int, rules: Rules, before: Verdict = 
             return Verdict(Identity.KNOWN, best, runner_up, sure, result.version)
     elif best.similarity < rules.threshold - _WELL_BELOW:
         return _nobody(samples, runner_up, result.version)
+    elif best.similarity < threshold and not same and samples >= MAX_SAMPLES:
+        # With many people enrolled, most strangers are a little like one of them. A better picture may come.
+        return Verdict(Identity.UNKNOWN, None, runner_up, gallery_version=result.version)
     return Verdict(gallery_version=result.version)
 
 

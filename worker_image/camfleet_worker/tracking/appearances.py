@@ -16,6 +16,7 @@ from camfleet_protocol.appearance import Appearance, Identity, Match
 from camfleet_protocol.detections import MAX_DETECTIONS
 from camfleet_protocol.messages import Present
 from camfleet_protocol.vision import ZoneSpec
+from camfleet_worker.boxes import Box, overlap
 from camfleet_worker.tracking.zones import ZoneWatch
 
 RETURN_SECONDS = 10.0
@@ -25,7 +26,7 @@ LEFT_SECONDS = 5.0
 AWAY_SECONDS = 2.0
 """Unseen for longer, it has left, though it may return."""
 PRESENT_SECONDS = 3.0
-"""Seen within so long it counts as being in view."""
+"""Seen within so long it counts as being in view; longer where pictures are rarer."""
 IDENTITY_SECONDS = 3.0
 """A face is told of without knowing whose it is after so long."""
 MAX_THINGS = MAX_DETECTIONS
@@ -38,7 +39,6 @@ _TOKEN_SECONDS = 15.0
 _SAME_PLACE = 0.3
 """Overlap (intersection over union) of two boxes at the same place."""
 
-Box = tuple[float, float, float, float]
 Key = tuple[int, int]
 """Number of the track, and how often it passed to another face."""
 
@@ -62,6 +62,7 @@ class Sighting:
         embedder: Model that compared it.
         gallery_version: Of the people that it was compared with.
         patience: Seconds that its track may be unseen.
+        contested: Whether somebody else in the picture is more like the person that it was taken for.
     """
 
     key: Key
@@ -78,6 +79,7 @@ class Sighting:
     embedder: str = ""
     gallery_version: int = 0
     patience: float = AWAY_SECONDS
+    contested: bool = False
 
 
 @dataclass(slots=True)
@@ -236,7 +238,7 @@ class Appearances:
         """How many of a class are in view, and in each zone."""
         counts: dict[tuple[str, str], int] = {}
         for thing in self._things.values():
-            if at - thing.seen <= PRESENT_SECONDS and _there(thing):
+            if at - thing.seen <= max(PRESENT_SECONDS, thing.patience) and _there(thing):
                 for zone in ("", *thing.zones.now):
                     key = (thing.label[:32], zone)
                     counts[key] = counts.get(key, 0) + 1
@@ -298,7 +300,7 @@ class Appearances:
         for thing in sorted(others, key=lambda thing: thing.seen, reverse=True):
             known = thing.identity is Identity.KNOWN and sighting.identity is Identity.UNKNOWN
             # A track that is still followed may yet be seen again.
-            if not known and thing.key[0] not in live and _same_place(thing.box, sighting.box):
+            if not known and thing.key[0] not in live and (overlap(thing.box, sighting.box) >= _SAME_PLACE):
                 return thing
         return None
 
@@ -323,6 +325,7 @@ class Appearances:
         same_people = sighting.gallery_version in (0, thing.gallery_version)
         if (
             undecided
+            and not sighting.contested
             and thing.identified_by is not None
             and (same_people or thing.identified_by != sighting.key)
         ):
@@ -369,12 +372,3 @@ def _somebody_else(thing: Thing, sighting: Sighting) -> bool:
         and thing.identified_by is not None
         and thing.identified_by != sighting.key
     )
-
-
-def _same_place(one: Box, other: Box) -> bool:
-    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    if across <= 0 or down <= 0:
-        return False
-    shared = across * down
-    return shared / (one[2] * one[3] + other[2] * other[3] - shared) >= _SAME_PLACE

@@ -32,8 +32,8 @@ _BACKWARDS_SECONDS = 2.0
 """A clock that is set back by more makes everything begin anew."""
 _BETTER = 1.15
 """So much better a picture must be to be taken instead of the last one."""
-_MAX_PHOTOGRAPHS = 64
-"""In one picture; the others of a crowd have theirs in the next ones."""
+_MAX_PHOTOGRAPHS = 192
+"""In one picture; the others of a crowd have theirs in the next ones, before they are told of."""
 _UNKNOWN_LABEL = "unknown"
 
 
@@ -211,6 +211,7 @@ class Pipeline:
             embedder=self._recognizer.embedder if verdict is not None else "",
             gallery_version=verdict.gallery_version if verdict is not None else 0,
             patience=track.patience,
+            contested=verdict is not None and verdict.contested,
         )
 
     def _photograph(self, picture: Picture, best: Sequence[tuple[Thing, Sighting]], at: float) -> None:

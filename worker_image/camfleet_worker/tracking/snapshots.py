@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from camfleet_worker.boxes import Box
 from camfleet_worker.picture import Image, Picture
-from camfleet_worker.privacy import WHOLE, Box, Face, pixelated
+from camfleet_worker.privacy import WHOLE, Face, pixelated
 
 MAX_CROP_BYTES = 60 * 1024
 MAX_SCENE_BYTES = 80 * 1024

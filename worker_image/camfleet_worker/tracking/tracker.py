@@ -21,6 +21,8 @@ HITS_TO_CONFIRM = 2
 LOST_SECONDS = 3.0
 """A track that is not seen for so long, or for so many of its usual intervals, is over."""
 _LOST_INTERVALS = 3.0
+_MAX_INTERVAL = 30.0
+"""Longer, and it was a pause and no interval."""
 _MIN_IOU = 0.2
 _IDLE_EPOCHS = 60
 _MAX_SCENES = 128
@@ -117,6 +119,8 @@ class Tracker:
         )
         self._scenes: dict[tuple[str, str], _Scene] = {}
         self._scene_numbers = itertools.count(1)
+        self._looks: dict[str, tuple[float, float, float]] = {}
+        """By kind: when it was looked for last, and the last two intervals."""
 
     def update(
         self, detections: Sequence[Detection], *, looked_for: frozenset[str], at: float, aspect: float
@@ -139,11 +143,14 @@ class Tracker:
             if len(self._scenes) >= _MAX_SCENES:
                 self._scenes.pop(min(self._scenes, key=lambda known: self._scenes[known].used)).clear()
             self._scenes[key] = _Scene(self._sort, next(self._scene_numbers), self._numbers)
+        intervals = {kind: self._interval(kind, at) for kind in looked_for | {key[0] for key in by_scene}}
         tracks: dict[int, Track] = {}
         for key, scene in self._scenes.items():
             indexes = by_scene.get(key, [])
             if key[0] in looked_for or indexes:
-                found = scene.update([detections[index] for index in indexes], at, aspect)
+                found = scene.update(
+                    [detections[index] for index in indexes], at, aspect, interval=intervals[key[0]]
+                )
                 tracks.update(zip(indexes, found, strict=True))
         return [tracks[index] for index in range(len(detections))]
 
@@ -156,6 +163,14 @@ class Tracker:
         for scene in self._scenes.values():
             scene.clear()
         self._scenes.clear()
+        self._looks.clear()
+
+    def _interval(self, kind: str, at: float) -> float:
+        """Seconds from one look for a kind to the next, by the shorter one of the last two."""
+        last, newer, _ = self._looks.get(kind, (at, 0.0, 0.0))
+        gap = max(0.0, at - last)
+        self._looks[kind] = (at, gap, newer)
+        return min(gap, newer, _MAX_INTERVAL)
 
 
 class _Scene:
@@ -169,7 +184,9 @@ class _Scene:
         self._tracks: dict[int, Track] = {}
         """By the id that similari gave."""
 
-    def update(self, detections: Sequence[Detection], at: float, aspect: float) -> list[Track]:
+    def update(
+        self, detections: Sequence[Detection], at: float, aspect: float, *, interval: float
+    ) -> list[Track]:
         self.used = at
         boxes = [(_box(detection.box, aspect), index) for index, detection in enumerate(detections)]
         keys = [-1 - index for index in range(len(detections))]
@@ -186,7 +203,7 @@ class _Scene:
             track = self._tracks.get(key)
             if track is None:
                 number = next(self._numbers)
-                track = Track(number, detection.kind, detection.label, detection, at, at)
+                track = Track(number, detection.kind, detection.label, detection, at, at, _interval=interval)
                 self._tracks[key] = track
             else:
                 track.seen(detection, at, aspect)
@@ -210,22 +227,32 @@ def _pair(
 ) -> list[tuple[int, int]]:
     """What overlapped with nothing, and the tracks near enough to be the same; nearest first."""
     options: list[tuple[float, int, int]] = []
+    tracks = [
+        (
+            key,
+            max(track.detection.box[3], 1e-6),
+            _middle(track.detection.box, aspect),
+            track.predicted(at, aspect),
+            min(_MAX_REACH, _MAX_SPEED * max(0.2, at - track.last)),
+        )
+        for key, track in lost.items()
+    ]
     for index in fresh:
         x, y = _middle(detections[index].box, aspect)
         height = detections[index].box[3]
-        for key, track in lost.items():
-            other = track.detection.box[3]
-            if not 1 / _MAX_GROWTH <= height / max(other, 1e-6) <= _MAX_GROWTH:
+        for key, other, was, ahead, reach in tracks:
+            if not 1 / _MAX_GROWTH <= height / other <= _MAX_GROWTH:
                 continue
-            was, ahead = _middle(track.detection.box, aspect), track.predicted(at, aspect)
-            distance = min(math.hypot(x - px, y - py) for px, py in (was, ahead)) / max(height, other)
-            if distance <= min(_MAX_REACH, _MAX_SPEED * max(0.2, at - track.last)):
-                options.append((distance, index, key))
-    pairs: list[tuple[int, int]] = []
+            distance = min(math.hypot(x - was[0], y - was[1]), math.hypot(x - ahead[0], y - ahead[1]))
+            if distance <= reach * max(height, other):
+                options.append((distance / max(height, other), index, key))
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
     for _, index, key in sorted(options):
-        if all(index != one and key != other for one, other in pairs):
-            pairs.append((index, key))
-    return pairs
+        if index not in pairs and key not in taken:
+            pairs[index] = key
+            taken.add(key)
+    return list(pairs.items())
 
 
 def _middle(box: Box, aspect: float) -> tuple[float, float]:
