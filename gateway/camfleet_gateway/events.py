@@ -139,6 +139,9 @@ class Debounce:
     """Seconds for which a state must hold before it is told as an event."""
 
     offline: float = 5.0
+    arrival: float = 15.0
+    """Instead of `offline`, before a worker was seen at all: after a start of the gateway, workers that have
+    tried for long dial every seven seconds only."""
     stale: float = 3.0
     back: float = 1.0
 
@@ -151,16 +154,19 @@ class Presence:
         self._state: CameraState | None = None
         self._since = now
         self._told: CameraState | None = None
+        self._arrived = False
 
     def observe(self, state: CameraState, now: float) -> str | None:
         """Take the state as it is now; returns the type of an event to tell, if any."""
         if state is not self._state:
             self._state, self._since = state, now
         held = now - self._since
+        self._arrived |= state not in (CameraState.OFFLINE, CameraState.SUSPENDED)
+        patience = self._debounce.offline if self._arrived else self._debounce.arrival
         if state is CameraState.SUSPENDED:
             self._told = None
         elif state is CameraState.OFFLINE:
-            if self._told is not CameraState.OFFLINE and held >= self._debounce.offline:
+            if self._told is not CameraState.OFFLINE and held >= patience:
                 self._told = CameraState.OFFLINE
                 return "camera.offline"
         elif state is CameraState.STALE:

@@ -35,7 +35,7 @@ def record(number: int, camera: str = "default.door") -> EventRecord:
         ([(0, LIVE), (1, OFFLINE), (5.9, OFFLINE), (6.1, OFFLINE), (9, OFFLINE)], ["camera.offline"]),
         ([(0, LIVE), (1, OFFLINE), (3, LIVE), (4, OFFLINE), (8, OFFLINE), (8.5, LIVE), (20, LIVE)], []),
         (
-            [(0, OFFLINE), (6, OFFLINE), (7, CONNECTING), (8, LIVE), (9.5, LIVE), (11, LIVE)],
+            [(0, LIVE), (1, OFFLINE), (7, OFFLINE), (8, CONNECTING), (9, LIVE), (10.5, LIVE), (12, LIVE)],
             ["camera.offline", "camera.online"],
         ),
         ([(0, LIVE), (1, STALE), (5, STALE), (6, LIVE), (8, LIVE)], ["camera.stale", "camera.recovered"]),
@@ -43,7 +43,7 @@ def record(number: int, camera: str = "default.door") -> EventRecord:
             [(0, LIVE), (1, STALE), (5, STALE), (6, OFFLINE), (12, OFFLINE)],
             ["camera.stale", "camera.offline"],
         ),
-        ([(0, OFFLINE), (6, OFFLINE), (7, SUSPENDED), (8, LIVE), (30, LIVE)], ["camera.offline"]),
+        ([(0, LIVE), (1, OFFLINE), (7, OFFLINE), (8, SUSPENDED), (9, LIVE), (30, LIVE)], ["camera.offline"]),
         ([(0, SUSPENDED), (100, SUSPENDED), (101, CONNECTING), (200, CONNECTING)], []),
         (
             [(0, OFFLINE), (6, OFFLINE), (14, OFFLINE), (14.5, LIVE), (30, LIVE)],
