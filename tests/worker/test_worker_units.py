@@ -81,6 +81,25 @@ def test_flags_win_over_the_operators_settings() -> None:
     assert (initial.stream.width, initial.site) == (320, "north")
 
 
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({"embedder": "MobileFaceNet"}, "mobilefacenet"),
+        ({"embedder": "none"}, "mine"),
+        ({"embedder": ""}, "mine"),
+        ({}, "mine"),
+    ],
+)
+def test_the_embedder_is_the_model_of_recognition_and_switches_nothing_on(
+    given: dict[str, Any], model: str
+) -> None:
+    recognition = '{"inference": {"faceRecognition": {"model": "mine", "threshold": 0.6}}}'
+    initial = WorkerSettings(camera="c", source="test", settings_json=recognition, **given).initial
+    assert initial.inference.face_recognition.model == model
+    assert initial.inference.face_recognition.threshold == 0.6
+    assert not initial.inference.face_recognition.enabled
+
+
 def test_plain_name_gets_the_namespace() -> None:
     assert WorkerSettings(camera="door", namespace="shop", source="test").camera_id == "shop.door"
 

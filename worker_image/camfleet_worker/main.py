@@ -36,8 +36,6 @@ def run(settings: WorkerSettings) -> int:
 
     from camfleet_worker.worker import Worker, WorkFolder
 
-    if settings.embedder not in ("", "none"):
-        logger.warning("the embedder has no effect: faceRecognition.model of the settings names it")
     try:
         folder = WorkFolder.make(settings.work_dir)
         worker = Worker(settings, folder.path)

@@ -28,6 +28,11 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 DetectorName = Annotated[DnsLabel, BeforeValidator(lambda name: str(name).lower())]
 """Existing deployments write `YuNet`."""
+EmbedderName = Annotated[
+    DnsLabel | None,
+    BeforeValidator(lambda name: None if str(name or "").lower() in ("", "none") else str(name).lower()),
+]
+"""Existing deployments write `MobileFaceNet`, or `none`."""
 
 
 def _env(*aliases: str, flag: bool = True) -> dict[str, Any]:
@@ -81,10 +86,9 @@ class WorkerSettings(BaseModel):
         description="Detector (motion, yunet, scrfd, yolox, mock, or a plugin's name); may be repeated.",
         json_schema_extra=_env("DETECTOR_TYPE"),
     )
-    embedder: str = Field(
-        "",
-        max_length=63,
-        description="Face embedder; accepted for existing deployments, without effect in this version.",
+    embedder: EmbedderName = Field(
+        None,
+        description="Model that faces are recognised by, if the settings switch that on.",
         json_schema_extra=_env("EMBEDDER_TYPE"),
     )
     fps: float | None = Field(
@@ -244,6 +248,9 @@ class WorkerSettings(BaseModel):
             inference["fps"] = self.fps
         if self.confidence is not None:
             inference["confidence"] = self.confidence
+        if self.embedder is not None:
+            recognition = settings.inference.face_recognition
+            inference["face_recognition"] = recognition.model_copy(update={"model": self.embedder})
         changes: dict[str, Any] = {"inference": settings.inference.model_copy(update=inference)}
         if self.site is not None:
             changes["site"] = self.site
