@@ -283,6 +283,15 @@ async def test_a_clock_that_is_ahead_makes_no_alerts_of_the_future(start: Start,
         assert [alert.event_id for alert in await site.alerts()] == ["e1", "e3"]
 
 
+async def test_an_alert_goes_with_its_event(start: Start) -> None:
+    async with start(STRANGER) as site:
+        await site.see("e1", identity="unknown")
+        [alert] = await site.alerts()
+        async with site.store.database.session() as session:
+            await site.store.events.delete(session, [alert.id])
+        assert await site.alerts() == []
+
+
 async def test_too_many_for_long_enough(start: Start) -> None:
     async with start(CROWD) as site:
         worker = site.connect()

@@ -23,7 +23,7 @@ from camfleet_gateway.store.query import Cursor, EventFilter, events_query
 from camfleet_gateway.store.rows import Incoming, anonymous
 from camfleet_gateway.store.sealing import Sealer
 from camfleet_gateway.store.snapshots import Picture, Snapshots
-from camfleet_gateway.store.tables import Delivery
+from camfleet_gateway.store.tables import Alert, Delivery
 from camfleet_gateway.store.view import EventView, view_of
 from camfleet_gateway.store.writer import EVENTS, Consequences, EventWriter, InTransaction
 from camfleet_protocol.messages import EventRecord
@@ -251,7 +251,9 @@ class EventStore:
     # ── Deleting ───────────────────────────────────────────────────────────────────────────────────
 
     async def delete(self, session: AsyncSession, ids: Sequence[str]) -> int:
-        """Delete events, their pictures, vectors and messages to webhooks, in `session`; returns how many.
+        """Delete events with all that belongs to them, in `session`; returns how many.
+
+        Those are pictures, vectors, messages to webhooks, and what the list of alerts has of them.
 
         Pictures and index entries go first: should the transaction fail, the events are there without them
         and can be deleted again.
@@ -261,6 +263,7 @@ class EventStore:
         if not found:
             return 0
         await session.execute(delete(Delivery).where(Delivery.event_id.in_([row.id for row in found])))
+        await session.execute(delete(Alert).where(Alert.id.in_([row.id for row in found])))
         await self.before_deletion([row.id for row in found])
         await asyncio.to_thread(self.remove_pictures, [(row.id, row.time) for row in found])
         await session.execute(delete(EVENTS).where(EVENTS.c.id.in_([row.id for row in found])))
