@@ -331,6 +331,20 @@ def test_a_file_that_cannot_be_used_says_why_and_quotes_nothing(
     assert "hunter2secret" not in str(caught.value)
 
 
+def test_a_secret_may_come_after_the_file_that_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "webhooks.yaml"
+    path.write_text("webhooks: []")
+    webhooks = Webhooks(path)
+    path.write_text("webhooks: [{name: desk, url: 'http://desk/', secret_file: later}]")
+    assert not webhooks.refresh() and not webhooks.refresh()
+    assert len(caplog.records) == 1, "said once"
+    (tmp_path / "later").write_text("sixteen characters, and more")
+    assert webhooks.refresh() and list(webhooks.current) == ["desk"]
+    assert not webhooks.refresh()
+
+
 def test_a_file_with_nothing_in_it_or_none_at_all_is_no_webhook(tmp_path: Path) -> None:
     path = tmp_path / "webhooks.yaml"
     path.write_text("")

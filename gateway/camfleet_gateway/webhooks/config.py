@@ -134,6 +134,8 @@ class Webhooks:
         self.current: dict[str, Webhook] = {}
         self._watched: tuple[Path, ...] = ()
         self._stamps: tuple[object, ...] = ()
+        self._problem = ""
+        """Why the last attempt to read it has failed."""
         if path is not None:
             self.current, self._watched = read_webhooks(path)
             self._stamps = _stamps(self._watched)
@@ -144,15 +146,20 @@ class Webhooks:
         return self._path is not None
 
     def refresh(self) -> bool:
-        """Read again if a file has changed; one gone bad changes nothing. Tells whether it was read."""
-        if self._path is None or (stamps := _stamps(self._watched)) == self._stamps:
+        """Read again if a file has changed; one gone bad changes nothing. Tells whether it was read.
+
+        After a failure every call is another attempt: what is missing may be no file that was watched before.
+        """
+        if self._path is None or (not self._problem and _stamps(self._watched) == self._stamps):
             return False
-        self._stamps = stamps
         try:
             self.current, self._watched = read_webhooks(self._path)
         except WebhooksFileError as error:
-            logger.error("the webhooks stay as they were: %s", error)
+            if str(error) != self._problem:
+                logger.error("the webhooks stay as they were: %s", error)
+            self._problem = str(error)
             return False
+        self._problem = ""
         self._stamps = _stamps(self._watched)
         logger.info("webhooks file read again: %d webhooks", len(self.current))
         return True
