@@ -67,7 +67,7 @@ class Gateway:
             self.store, wall=self.clock.wall, model_dir=settings.model_dir, embedder=settings.embedder
         )
         index = Target(self.store.folder / "vectors", settings.milvus_url, settings.milvus_token_file)
-        self.vectors = Vectors(self.store, index, clock=self.clock)
+        self.vectors = Vectors(self.store, index, clock=self.clock, size_of=self.people.size_of)
         self.people.erasure.on_erase(self.vectors.erased)
         self.gallery_push = GalleryPush()
         self.gallery_push.connect(self.people.gallery)

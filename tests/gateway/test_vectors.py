@@ -137,6 +137,55 @@ async def test_a_vector_of_another_length_stays_out_and_stops_nothing(site: Site
     assert await site.find(3) == ["e3"]
 
 
+async def test_who_comes_first_does_not_decide_how_long_a_vector_is(tmp_path: Path) -> None:
+    async with starting(tmp_path) as site:
+        await site.see("bad", 1, dimensions=64)
+        await site.vectors.step()
+        for number in range(2, 5):
+            await site.see(f"e{number}", number)
+        await site.vectors.step()
+        site.vectors._compare = True  # as at a start
+        await site.vectors.step()
+        assert await site.find(3) == ["e3"] and await site.vectors.count() == 3
+
+    async def known(_: str) -> int:
+        return DIMENSIONS
+
+    site = Site(tmp_path / "other")
+    site.vectors._size_of = known
+    await site.store.start(lambda: None)
+    try:
+        await site.see("bad", 1, dimensions=64)
+        await site.vectors.step()
+        await site.see("e2", 2)
+        await site.vectors.step()
+        assert await site.find(2) == ["e2"]
+        assert await site.vectors.search(MODEL, [face(1, 64)], Wanted(), 5) == []
+    finally:
+        await site.vectors.stop()
+        await site.store.stop()
+
+
+async def test_what_a_search_finds_broken_is_mended(site: Site) -> None:
+    await site.see("e1", 1)
+    await site.vectors.step()
+    name = site.vectors._current[model_hash(MODEL)].text(prefix(site.store.sealer.key_id))
+    await site.vectors._run(site.vectors.index.drop, name)
+    running = asyncio.create_task(site.vectors.run())
+    found: list[str] = []
+    try:
+        async with asyncio.timeout(30):
+            while not found:
+                try:
+                    found = await site.find(1)
+                except UnavailableError:
+                    await asyncio.sleep(0.05)
+        assert found == ["e1"]
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_what_is_deleted_is_found_no_more_and_soon_gone_from_the_disk(site: Site) -> None:
     for number in range(1, 4):
         await site.see(f"e{number}", number)

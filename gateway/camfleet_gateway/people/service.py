@@ -108,6 +108,14 @@ class People:
         await self.erasure.stop()
         await self.faces.stop()
 
+    async def size_of(self, embedder: str) -> int | None:
+        """How many values a model's vectors have, as far as that is known without starting anything."""
+        ready = self.faces.ready
+        if ready is not None and ready.embedder == embedder:
+            return ready.dimensions
+        name = embedder.partition("@")[0]
+        return _DIMENSIONS.get(name) if name == self._embedder else None
+
     async def _dimensions_of(self, embedder: str) -> int | None:
         """How many values the vectors of a worker's model have, where nobody has a face of it yet."""
         ready = self.faces.ready

@@ -14,7 +14,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camfleet_gateway.store.errors import UnavailableError
+from camfleet_gateway.vectors.lite import Lite, silence
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ MAX_FOUND = 1000
 _DELETE_BATCH = 500
 _WINDOW_ROWS = 16_000
 """A server gives 16,384 rows at most."""
-_MAX_SOCKET_PATH = 100
 _ID_BYTES = 256
 """64 characters in UTF-8."""
 _HNSW = {"M": 16, "efConstruction": 200}
@@ -114,9 +113,7 @@ class Index:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._client: Any = None
-        self._server: Any = None
-        self._database: Any = None
-        self._scratch: str | None = None
+        self._lite: Lite | None = None
         self._unflushed: dict[str, int] = {}
         self._loaded: set[str] = set()
         self._dimensions: dict[str, int] = {}
@@ -146,11 +143,11 @@ class Index:
         if self._client is not None:
             return
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr whatever the log level
-        for name in ("faiss", "grpc", "milvus_lite", "pymilvus"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised, and told by us
         try:
             from pymilvus import MilvusClient  # type: ignore[import-untyped]
 
+            for name in ("faiss", "grpc", "milvus_lite", "pymilvus"):  # they set levels when imported
+                logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised, and told by us
             # Its own notion of an idle connection makes milvus-lite hang up.
             options = {"grpc.keepalive_time_ms": 600_000}
             uri, token = self._serve() if self.target.url is None else (self.target.url, self._token())
@@ -164,28 +161,17 @@ class Index:
             raise
 
     def _serve(self) -> tuple[str, str]:
-        """Start milvus-lite on a socket in our own folder: nobody else on this machine can reach it."""
-        from milvus_lite.adapter.grpc.server import (  # type: ignore[import-untyped]
-            start_server_in_thread,
-        )
-        from milvus_lite.exceptions import DataDirLockedError  # type: ignore[import-untyped]
-
         try:
-            self.target.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self.target.folder / "milvus.sock"
-            if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-                self._scratch = tempfile.mkdtemp(prefix="camfleet-")
-                path = Path(self._scratch) / "milvus.sock"
-            path.unlink(missing_ok=True)
-            started: Callable[..., tuple[Any, Any, int]] = start_server_in_thread
-            self._server, self._database, _ = started(str(self._data), host="unix", port=str(path))
-        except DataDirLockedError:
+            self._lite = Lite(self._data)
+        except BlockingIOError:
             raise IndexUnavailableError("another process uses the index of vectors") from None
         except OSError as error:
             raise IndexUnavailableError(f"milvus-lite does not start: {error}") from None
+        except ImportError:
+            raise
         except Exception as error:  # whatever it finds in its files
             raise IndexBrokenError(f"milvus-lite does not start: {_words(error)}") from error
-        return f"unix:{path}", ""
+        return self._lite.uri, ""
 
     def _token(self) -> str:
         if self.target.token_file is None:
@@ -199,13 +185,9 @@ class Index:
         """Disconnect; milvus-lite ends."""
         if self._client is not None:
             self._client.close()
-        if self._server is not None:
-            self._server.stop(1).wait()
-        if self._database is not None:
-            self._database.close()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-        self._client = self._server = self._database = self._scratch = None
+        if self._lite is not None:
+            self._lite.close()
+        self._client = self._lite = None
         for memory in (self._unflushed, self._dimensions, self._loaded):
             memory.clear()
 
@@ -216,19 +198,27 @@ class Index:
         names: list[str] = self._run(lambda client: client.list_collections(timeout=TIMEOUT_SECONDS))
         return sorted(name for name in names if name.startswith(prefix))
 
+    def dimensions(self, name: str) -> int | None:
+        """The dimensions of a collection; None if there is no such one."""
+
+        def ask(client: Any) -> int | None:
+            if not client.has_collection(name, timeout=TIMEOUT_SECONDS):
+                return None
+            fields = client.describe_collection(name, timeout=TIMEOUT_SECONDS)["fields"]
+            return next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
+
+        if name not in self._dimensions and (found := self._run(ask)) is not None:
+            self._dimensions[name] = found
+        return self._dimensions.get(name)
+
     def make(self, name: str, dimensions: int) -> int:
         """Make a collection, unless it is there; returns the dimensions that it has."""
-        if name not in self._dimensions:
-            self._dimensions[name] = self._made(name, dimensions)
-        return self._dimensions[name]
+        if (there := self.dimensions(name)) is not None:
+            return there
 
-    def _made(self, name: str, dimensions: int) -> int:
-        def make(client: Any) -> int:
+        def make(client: Any) -> None:
             from pymilvus import DataType
 
-            if client.has_collection(name, timeout=TIMEOUT_SECONDS):
-                fields = client.describe_collection(name, timeout=TIMEOUT_SECONDS)["fields"]
-                return next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=40)
             schema.add_field("event", DataType.VARCHAR, max_length=_ID_BYTES)
@@ -248,9 +238,10 @@ class Index:
                 **({} if self.target.lite else {"consistency_level": "Strong"}),
                 timeout=TIMEOUT_SECONDS,
             )
-            return dimensions
 
-        return self._run(make)
+        self._run(make)
+        self._dimensions[name] = dimensions
+        return dimensions
 
     def drop(self, name: str) -> None:
         """Remove a collection with its files."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from camfleet_gateway.people.embeddings import from_bytes
 from camfleet_gateway.store.errors import WrongKeyError
@@ -44,6 +44,22 @@ class KeptVectors:
         query = select(_COLUMNS.embedder).where(_COLUMNS.embedding.is_not(None)).distinct()
         async with self._store.database.reading() as session:
             return sorted((await session.execute(query)).scalars())
+
+    async def usual_size(self, embedder: str) -> int | None:
+        """How many values most vectors of a model have; None if there are none."""
+        length = func.length(_COLUMNS.embedding)
+        query = (
+            select(length, func.max(_COLUMNS.id))
+            .where(*self._conditions(embedder))
+            .group_by(length)
+            .order_by(func.count().desc(), length.desc())
+        )
+        async with self._store.database.reading() as session:
+            found = (await session.execute(query)).all()
+        for _, id_ in found:
+            if rows := await self.some(embedder, [id_]):
+                return len(rows[0].vector)
+        return None
 
     async def page(self, embedder: str, after: str, limit: int) -> Page:
         """Vectors of one model by event id, those after an id."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -44,12 +44,18 @@ _LOOK_SECONDS = 30.0
 _COMPARE_EVERY = 24 * 3600.0
 
 T = TypeVar("T")
+SizeOf = Callable[[str], Awaitable[int | None]]
+"""How many values a model's vectors have; None if that is not known."""
+
+
+async def _not_known(_: str) -> int | None:
+    return None
 
 
 class Vectors:
     """The vectors of all events. Lives on the event loop; the index has a thread."""
 
-    def __init__(self, store: Store, target: Target, *, clock: Clock) -> None:
+    def __init__(self, store: Store, target: Target, *, clock: Clock, size_of: SizeOf = _not_known) -> None:
         """Listen to the store."""
         self.index = Index(target)
         self.problem = ""
@@ -64,6 +70,9 @@ class Vectors:
         """Model and row by event id."""
         self._deleted: OrderedDict[str, None] = OrderedDict()
         """What was deleted of late: a transaction that has not ended yet still shows it."""
+        self._size_of = size_of
+        self._sizes: dict[str, int] = {}
+        """How many values the vectors of each model have."""
         self._current: dict[str, Name] = {}
         """The collection of each model, by its hash."""
         self._compare = True
@@ -100,7 +109,18 @@ class Vectors:
             self._deleted.popitem(last=False)
         if self.problem and self.index.used:
             raise UnavailableError(self.problem)  # events are not kept waiting for a server that is away
-        await self._run(self._delete_now, list(ids))
+        try:
+            await self._run(self._delete_now, list(ids))
+        except UnavailableError as error:
+            self._look(error)
+            raise
+
+    def _look(self, error: UnavailableError) -> None:
+        """Have the task of `run` find out what is wrong, and mend it."""
+        if not self._compare:
+            logger.warning("%s", error)
+        self._compare = True
+        self._wake.set()
 
     def _delete_now(self, ids: list[str]) -> None:
         if not ids or not self.index.used:
@@ -134,13 +154,19 @@ class Vectors:
 
         def search() -> list[Hit]:
             name = self._current.get(model_hash(embedder))
-            if name is None:
+            size = self._sizes.get(embedder)
+            fitting = [vector for vector in vectors if size is None or len(vector) == size]
+            if name is None or not fitting:
                 return []
-            return self.index.search(name.text(self._prefix), vectors, wanted, limit)
+            return self.index.search(name.text(self._prefix), fitting, wanted, limit)
 
-        if not self._current and self.index.used:
-            await self._find()
-        return await self._run(search)
+        try:
+            if not self._current and self.index.used:
+                await self._find()
+            return await self._run(search)
+        except UnavailableError as error:
+            self._look(error)
+            raise
 
     async def count(self) -> int:
         """Vectors in the index, about.
@@ -226,26 +252,41 @@ class Vectors:
             if embedder and model_hash(embedder) not in self._current and self.index.used:
                 await self._find()
             name = self._current.get(model_hash(embedder), Name(model_hash(embedder), 1))
-            await self._put(name, rows)
+            await self._put(embedder, name, rows)
             self._current[name.model] = name
             for row in rows:
                 if self._pending.get(row.event_id, ("", None))[1] is row:
                     del self._pending[row.event_id]
 
-    async def _put(self, name: Name, rows: Sequence[Row]) -> int:
+    async def _size(self, embedder: str) -> int | None:
+        """How many values a model's vectors have: a worker may say anything, and must not decide that.
+
+        Where nobody knows it is what most vectors in the database have.
+        """
+        size = await self._size_of(embedder) or await self._kept.usual_size(embedder)
+        if size is not None:
+            self._sizes[embedder] = size
+        return size
+
+    async def _put(self, embedder: str, name: Name, rows: Sequence[Row]) -> int:
         """Put rows into a collection, made if it is not there; returns how many fit into it."""
         fresh = [row for row in rows if row.event_id not in self._deleted]
         if not fresh:
             return 0
+        size = self._sizes.get(embedder) or await self._size(embedder) or len(fresh[0].vector)
 
         def put() -> int:
-            dimensions = self.index.make(name.text(self._prefix), len(fresh[0].vector))
-            # A worker may say anything; what is no vector of this model stays out.
-            fitting = [row for row in fresh if len(row.vector) == dimensions]
+            if self.index.make(name.text(self._prefix), size) != size:
+                return -1
+            fitting = [row for row in fresh if len(row.vector) == size]
             self.index.put(name.text(self._prefix), fitting)
             return len(fitting)
 
-        return await self._run(put)
+        count = await self._run(put)
+        if count < 0:  # made before that was known; comparing makes it anew
+            self._compare = True
+            self._wake.set()
+        return max(0, count)
 
     # ── Comparing ──────────────────────────────────────────────────────────────────────────────────
 
@@ -269,6 +310,10 @@ class Vectors:
 
     async def _compare_model(self, embedder: str, name: Name) -> None:
         """Go through all times in windows: put in what is missing, take out what belongs to nothing."""
+        size = await self._size(embedder)
+        if size is not None and await self._run(self.index.make, name.text(self._prefix), size) != size:
+            await self._rebuild(embedder)
+            return
         begin, missing, surplus = -math.inf, 0, 0
         while begin < math.inf:
             end = await self._kept.end_of_window(embedder, begin, _WINDOW)
@@ -291,7 +336,9 @@ class Vectors:
     async def _fill(self, embedder: str, name: Name, ids: Sequence[str]) -> int:
         count = 0
         for start in range(0, len(ids), _PAGE):
-            count += await self._put(name, await self._kept.some(embedder, ids[start : start + _PAGE]))
+            count += await self._put(
+                embedder, name, await self._kept.some(embedder, ids[start : start + _PAGE])
+            )
         return count
 
     # ── Making it anew ─────────────────────────────────────────────────────────────────────────────
@@ -320,7 +367,7 @@ class Vectors:
         page = await self._kept.page(embedder, "", _PAGE)
         count = 0
         while page.last:
-            count += await self._put(name, page.rows)
+            count += await self._put(embedder, name, page.rows)
             await asyncio.sleep(_PAUSE_SECONDS)
             page = await self._kept.page(embedder, page.last, _PAGE)
         if count:
