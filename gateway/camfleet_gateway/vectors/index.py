@@ -146,8 +146,7 @@ class Index:
         try:
             from pymilvus import MilvusClient  # type: ignore[import-untyped]
 
-            for name in ("faiss", "grpc", "milvus_lite", "pymilvus"):  # they set levels when imported
-                logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised, and told by us
+            silence()
             # Its own notion of an idle connection makes milvus-lite hang up.
             options = {"grpc.keepalive_time_ms": 600_000}
             uri, token = self._serve() if self.target.url is None else (self.target.url, self._token())
