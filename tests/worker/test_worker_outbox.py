@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from camfleet_protocol.messages import EventRecord
 from camfleet_worker.outbox import MAX_CROP_BYTES, Outbox
+from camfleet_worker.tracking.left import end_left
 
 
 @pytest.fixture
@@ -173,3 +176,63 @@ def test_a_file_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     put(outbox, "three")
     assert outbox.pending(3)[2].event.order == orders[1] + 1
     outbox.close()
+
+
+def test_nobody_else_reads_it(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "outbox.db").touch(0o644)  # as a version before left it
+        for folder in (tmp_path, tmp_path / "new"):
+            folder.mkdir(exist_ok=True)
+            outbox = Outbox(folder, "default.gate")
+            put(outbox, "a")
+            rights = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("outbox.db*")}
+            outbox.close()
+            assert rights == {"outbox.db": 0o600, "outbox.db-wal": 0o600}
+    finally:
+        os.umask(before)
+
+
+def _appearance(**changes: Any) -> dict[str, Any]:
+    return {"kind": "face", "label": "face", "track": 1, "started": 1000.0, "seen": 1003.0} | changes
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from camfleet_worker.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]), "default.cam")
+told = {"kind": "appearance", "severity": "info", "message": "", "time": 1000.0}
+seen = {"kind": "face", "label": "face", "track": 1, "started": 1000.0, "seen": 1003.0}
+for name in ("stays", "leaves", "waits"):
+    outbox.put(name, data=seen, crop=b"crop", **told)
+outbox.put("leaves", data={**seen, "ended": 1003.0}, **told)
+outbox.put("stays", data={**seen, "seen": 1009.0}, **told)
+outbox.ack("leaves", 1)
+outbox.ack("stays", 1)
+os._exit(9)
+"""
+
+
+def test_what_a_killed_worker_had_in_view_is_ended_by_the_next_one(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode == 9
+    for _ in range(2):  # and not again by the one after it
+        outbox = Outbox(tmp_path, "default.cam")
+        end_left(outbox.going_on(), outbox.put)
+        found = {item.event.id: item for item in outbox.pending(9)}
+        assert {name: item.event.revision for name, item in found.items()} == {"stays": 2, "waits": 1}
+        assert found["stays"].event.data["ended"] == 1009.0
+        assert (
+            found["stays"].event.message == "A face was in view for 9 s." and found["waits"].crop == b"crop"
+        )
+        outbox.close()
+
+
+def test_what_goes_on_is_remembered_in_bounds(outbox: Outbox) -> None:
+    for number in range(1003):
+        put(outbox, f"e{number}", data=_appearance())
+        outbox.ack(f"e{number}", 0)
+    assert [event.id for event in outbox.going_on()] == [f"e{number}" for number in range(3, 1003)]
+    put(outbox, "odd", data={})
+    end_left(outbox.going_on(), outbox.put)
+    assert [event.id for event in outbox.going_on()] == ["odd"], "of which nothing is known"

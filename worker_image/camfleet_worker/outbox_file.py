@@ -6,21 +6,28 @@ transaction: it happens as a whole or, on a full disk say, not at all.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from camfleet_protocol.appearance import APPEARANCE
 from camfleet_protocol.messages import EventRecord
 
 NAME = "outbox.db"
 MAX_TOLD = 5000
 """Events of which revision and order are remembered after they were acknowledged; those told last stay."""
-_VERSION = 2
+MAX_OPEN = 1000
+"""Appearances that go on and are remembered as such; those told last stay."""
+_VERSION = 3
+_MINE = 0o600
+_WITH_PICTURES = 2
+"""The first version whose events have attachments."""
 _SHRINK_BYTES = 256 * 1024
 _BLOBS = ("embedding", "crop", "scene")
 _SIZE = "length(body) + length(embedding) + length(crop) + length(scene)"
@@ -40,6 +47,9 @@ CREATE TABLE told (
 );
 CREATE INDEX told_n ON told (n);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+_GOING_ON = """
+CREATE TABLE going_on (n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, body BLOB NOT NULL)
 """
 
 
@@ -92,6 +102,7 @@ class OutboxFile:
             sqlite3.Error: It cannot be read, or not be written to.
         """
         self._wal = folder / f"{NAME}-wal"
+        _keep_private(folder / NAME, self._wal)
         self._database = sqlite3.connect(
             folder / NAME, check_same_thread=False, timeout=2.0, isolation_level=None
         )
@@ -117,6 +128,14 @@ class OutboxFile:
         """Newest revision and order of each event that may go on, those told longest ago first."""
         rows = self._database.execute("SELECT id, revision, position FROM told ORDER BY n")
         return {event_id: (revision, order) for event_id, revision, order in rows}
+
+    def going_on(self) -> list[EventRecord]:
+        """The appearances that were told and not ended, as they were told last."""
+        found: list[EventRecord] = []
+        for (body,) in self._database.execute("SELECT body FROM going_on ORDER BY n"):
+            with suppress(ValidationError):
+                found.append(EventRecord.model_validate_json(body))
+        return found
 
     def order(self) -> int:
         """The highest number that an event was given; 0 before the first."""
@@ -170,6 +189,7 @@ class OutboxFile:
             )
             if goes_on:
                 self._remember(database, event)
+                self._note_going_on(database, event)
             database.execute(
                 "INSERT INTO counters VALUES ('order', ?) ON CONFLICT (name)"
                 " DO UPDATE SET value = max(value, excluded.value)",
@@ -200,6 +220,17 @@ class OutboxFile:
         )
         database.execute(
             "DELETE FROM told WHERE n <= (SELECT n FROM told ORDER BY n DESC LIMIT 1 OFFSET ?)", (MAX_TOLD,)
+        )
+
+    def _note_going_on(self, database: sqlite3.Connection, event: EventRecord) -> None:
+        database.execute("DELETE FROM going_on WHERE id = ?", (event.id,))
+        if event.type != APPEARANCE or event.data.get("ended") is not None:
+            return
+        body = event.model_dump_json().encode()
+        database.execute("INSERT INTO going_on (id, body) VALUES (?, ?)", (event.id, body))
+        database.execute(
+            "DELETE FROM going_on WHERE n <= (SELECT n FROM going_on ORDER BY n DESC LIMIT 1 OFFSET ?)",
+            (MAX_OPEN,),
         )
 
     def _drop_oldest(self, database: sqlite3.Connection, limit: int, limit_bytes: int) -> list[str]:
@@ -238,11 +269,14 @@ class OutboxFile:
         if self._version() >= _VERSION:
             return
         with self._transaction():
-            if self._version() < _VERSION:
+            before = self._version()
+            if before < _WITH_PICTURES:
                 old = self._old_events()
                 for statement in _TABLES.split(";")[:-1]:
                     database.execute(statement)
                 self._take_over(old)
+            if before < _VERSION:
+                database.execute(_GOING_ON)
                 database.execute(f"PRAGMA user_version={_VERSION}")
 
     def _version(self) -> int:
@@ -268,6 +302,15 @@ class OutboxFile:
             self._database.execute("INSERT INTO events (id, body) VALUES (?, ?)", (event_id, body))
         if old:
             self._database.execute("INSERT INTO counters VALUES ('order', ?)", (order,))
+
+
+def _keep_private(file: Path, log: Path) -> None:
+    """Faces and names are in it: nobody else reads it. SQLite gives its log the rights of the file."""
+    with suppress(OSError):  # then SQLite cannot open it either, and says so; or the volume knows no rights
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, _MINE))
+        file.chmod(_MINE)
+        if log.exists():
+            log.chmod(_MINE)
 
 
 def first_order() -> int:
