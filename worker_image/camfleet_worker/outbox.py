@@ -122,9 +122,11 @@ class Outbox:
             kind: Type of the event, such as `appearance`.
             severity: `info`, `warning` or `critical`.
             message: For people.
-            data: What there is to say; at most `MAX_DATA_BYTES` as JSON.
+            data: What there is to say; at most `MAX_DATA_BYTES` as JSON. An appearance without `ended` is
+                remembered as one that goes on.
             time: Unix seconds of the event, the same in all its revisions.
-            crop: JPEG; none means the one of the revision before. Left out if over `MAX_CROP_BYTES`.
+            crop: JPEG; none means the one of the revision before, or none at all where that was dropped for
+                want of room. Left out if over `MAX_CROP_BYTES`.
             scene: JPEG, likewise.
             embedding: Little-endian float16 of length 1; none means the one of the revision before.
             embedder: NAME@HASH of its model.
@@ -155,6 +157,19 @@ class Outbox:
                 self._write()
 
     # ── Out ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def going_on(self) -> list[EventRecord]:
+        """The appearances that were told and not ended, as they were told last.
+
+        Before the first `put` of a process: those that an earlier one, which was killed, has left behind.
+        None if the file cannot be read now; the next process may.
+        """
+        with self._lock:
+            try:
+                return self._file.going_on() if self._file is not None else []
+            except sqlite3.Error as error:
+                self._failed(error)
+                return []
 
     def pending(self, limit: int, skip: Collection[tuple[str, int]] = ()) -> list[Pending]:
         """The oldest events, at most `limit`, but for those whose id and revision are in `skip`."""

@@ -34,6 +34,7 @@ from camfleet_worker.sources.base import SourceContext
 from camfleet_worker.sources.factory import make_source
 from camfleet_worker.stream import Stream
 from camfleet_worker.tracking.facade import Tracks
+from camfleet_worker.tracking.left import end_left
 from camfleet_worker.watchdog import EXIT_CODE as CRASHED
 from camfleet_worker.watchdog import Stage, Watchdog
 
@@ -57,6 +58,7 @@ class Worker:
         self._started = time.monotonic()
         self._counters = Counters()
         self._outbox = Outbox(work_dir, settings.camera_id)
+        end_left(self._outbox.going_on(), self._outbox.put)
         self._dispatcher = Dispatcher(self._live, self._counters)
         self._dispatcher.for_stream.set_open(False)
         stages = {name: Stage(name) for name in ("capture", "inference", "stream", "loop")}
