@@ -24,7 +24,7 @@ from camfleet_worker.recognition.align import align_face
 from camfleet_worker.recognition.embedder import Embedder, load_embedder
 from camfleet_worker.recognition.gallery import GalleryStore, Vectors
 from camfleet_worker.recognition.quality import RECOGNITION_LIMITS, QualityLimits, measure, refuse
-from camfleet_worker.recognition.refine import SURROUNDINGS, WORTH_IT_BELOW, SecondLook
+from camfleet_worker.recognition.refine import SecondLook
 from camfleet_worker.recognition.voting import (
     MAX_SAMPLES,
     UNSURE,
@@ -320,7 +320,7 @@ class Recognizer:
             return None
         size = np.array((picture.width, picture.height), np.float32)
         landmarks: NDArray[np.float32] = np.asarray(track.detection.landmarks, np.float32) * size
-        around = (SURROUNDINGS if height < WORTH_IT_BELOW else _AROUND) * max(width, height)
+        around = _AROUND * max(width, height)
         image, (x, y) = picture.crop(left - around, top - around, width + 2 * around, height + 2 * around)
         landmarks -= np.array((x, y), np.float32)
         box = (left - x, top - y, width, height)
@@ -329,7 +329,7 @@ class Recognizer:
         state.refused = refuse(quality, limits) or ""
         if state.refused:
             return None
-        # Only at what is to be embedded: it costs nearly half as much as that.
+        # Only at what is to be embedded: it costs a quarter of that.
         better = self._second_look.landmarks(image, box, landmarks)
         if better is not landmarks:
             aligned = align_face(image, better)
