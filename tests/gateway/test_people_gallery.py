@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gateway_clients import eventually
 from people_site import ADMIN, DIMENSIONS, EMBEDDER, Site, direction, face, near, site
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from camfleet_gateway.people.embeddings import from_bytes, representatives, to_bytes
 from camfleet_gateway.people.face_index import FaceIndex
@@ -73,6 +73,24 @@ async def test_changes_and_removals_lead_from_one_version_to_the_next(tmp_path: 
         (from_the_future,) = decoded(await gallery.messages(EMBEDDER, change.version + 5))
         assert from_the_future.part.base == 0, "the database was restored from a backup"
         assert len(from_the_future.part.people) == 5
+        (never,) = decoded(await gallery.messages(EMBEDDER, 12345))
+        assert never.part.base == 0, "a version that this database never had"
+
+
+async def test_who_has_no_face_is_no_workers_business(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        gallery = here.people.gallery
+        people = [await here.person(f"Person {n}", direction(n)) for n in range(5)]
+        await here.person("Zebedee")
+        messages = await gallery.messages(EMBEDDER, 0)
+        assert people_of(decoded(messages)).keys() == {person.id for person in people}
+        assert not any(b"Zebedee" in message for message in messages)
+        base = gallery.version(EMBEDDER)
+        async with here.store.database.reading() as session:
+            (of_first,) = (await session.scalars(select(Face.id).where(Face.person_id == people[0].id))).all()
+        await here.people.enrolment.remove(people[0].id, of_first, ADMIN)
+        (change,) = decoded(await gallery.messages(EMBEDDER, base))
+        assert (change.part.base, change.part.people, change.part.removed) == (base, (), (people[0].id,))
 
 
 async def test_the_same_bytes_for_all_workers_and_none_of_another_model(tmp_path: Path) -> None:

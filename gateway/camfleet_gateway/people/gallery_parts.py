@@ -1,4 +1,7 @@
-"""From enrolled people to the messages that bring them, or what changed of them, to workers."""
+"""From enrolled people to the messages that bring them, or what changed of them, to workers.
+
+Whoever has no face that a worker can compare with is left out, with their name.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,11 @@ class Change:
 
 def build(change: Change) -> tuple[bytes, ...]:
     """The messages of a change, in order; at least one. Takes a while for many people: run it in a thread."""
-    groups = list(_groups(change)) or [([], b"")]
-    removed = list(_slices(change.removed, _REMOVED_PER_PART))
+    comparable = [known for known in change.people if len(_faces(known, change))]
+    faceless = {known.id for known in change.people} - {known.id for known in comparable}
+    gone = [*change.removed, *sorted(faceless)] if change.base else []
+    groups = list(_groups(comparable, change)) or [([], b"")]
+    removed = list(_slices(gone, _REMOVED_PER_PART))
     count = max(len(groups), len(removed), 1)
     messages = []
     for number in range(count):
@@ -76,11 +82,11 @@ def build(change: Change) -> tuple[bytes, ...]:
     return tuple(messages)
 
 
-def _groups(change: Change) -> Iterator[tuple[list[GalleryPerson], bytes]]:
+def _groups(of: Sequence[KnownPerson], change: Change) -> Iterator[tuple[list[GalleryPerson], bytes]]:
     people: list[GalleryPerson] = []
     vectors: list[bytes] = []
     size = meta = 0
-    for known in change.people:
+    for known in of:
         person, rows = _person(known, change)
         more = len(person.model_dump_json(exclude_defaults=True).encode()) + 1
         full = (
@@ -100,12 +106,8 @@ def _groups(change: Change) -> Iterator[tuple[list[GalleryPerson], bytes]]:
 
 
 def _person(known: KnownPerson, change: Change) -> tuple[GalleryPerson, bytes]:
-    faces = _fitting(known.faces.get(change.embedder), change.dimensions)
+    faces = representatives(_faces(known, change), change.share.faces)
     negatives = _fitting(known.negatives.get(change.embedder), change.dimensions)
-    if len(faces):
-        faces = representatives(faces, change.share.faces)
-    else:
-        negatives = faces  # they only matter beside faces
     if len(negatives) > change.share.negatives:
         negatives = negatives[most_different(negatives, change.share.negatives, negatives[0])]
     person = GalleryPerson(
@@ -118,6 +120,10 @@ def _person(known: KnownPerson, change: Change) -> tuple[GalleryPerson, bytes]:
         negatives=len(negatives),
     )
     return person, to_bytes(faces) + to_bytes(negatives)
+
+
+def _faces(known: KnownPerson, change: Change) -> Rows:
+    return _fitting(known.faces.get(change.embedder), change.dimensions)
 
 
 def _fitting(rows: Rows | None, dimensions: int) -> Rows:

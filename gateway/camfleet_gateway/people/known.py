@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 GALLERY = "gallery"
 _CHUNK = 500
+_MAX_VERSIONS = 10_000
 
 
 def face_context(face_id: str) -> bytes:
@@ -77,6 +79,8 @@ class KnownPeople:
         self._indexes: dict[str, FaceIndex] = {}
         self._unreadable: set[str] = set()
         self._loaded = False
+        self._versions: OrderedDict[int, None] = OrderedDict()
+        """Those that were read here: others may be of this database as it was before it was restored."""
         self.version = 0
         self.people: dict[str, KnownPerson] = {}
         self.removed: dict[str, int] = {}
@@ -112,7 +116,7 @@ class KnownPeople:
 
     def changed_since(self, base: int) -> tuple[list[KnownPerson], list[str]] | None:
         """Who was changed and who removed after a version; None if that is not known."""
-        if not 0 < base <= self.version:
+        if base <= 0 or base not in self._versions:
             return None
         changed = [person for person in self.people.values() if person.version > base]
         removed = [person_id for person_id, version in self.removed.items() if version > base]
@@ -134,6 +138,11 @@ class KnownPeople:
             people = await asyncio.to_thread(self._read, rows, faces)
             self._take(people, removed, whole=whole)
             self.version = version
+            if whole:
+                self._versions.clear()
+            self._versions[version] = None
+            while len(self._versions) > _MAX_VERSIONS:
+                self._versions.popitem(last=False)
             self._loaded = True
             return True
 
