@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from camfleet_protocol.gallery import GalleryPart, GalleryPerson, GalleryUpdate
+from camfleet_worker.recognition import gallery as module
 from camfleet_worker.recognition.gallery import GalleryRefusedError, GalleryStore
 
 MODEL = "model@0123456789ab"
@@ -165,6 +166,38 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(update: GalleryUpdate,
         gallery.apply(update)
     assert refused.value.reason == reason
     assert gallery.version(MODEL) == 3 and names(gallery, ALEX)[0] == "Alex"
+
+
+@pytest.mark.parametrize(
+    ("updates", "fits"),
+    [
+        ([part(4, person("Kim", [SAM]), base=3)], True),  # in the place of the one before
+        ([part(4, person("Sam", [SAM]), base=3)], False),
+        ([part(4, person("Sam", [SAM]), base=3, removed=("kim", "nobody"))], True),
+        ([part(4, person("Sam", [SAM]), base=3, removed=("nobody",))], False),
+        (
+            [
+                part(4, person("Sam", [SAM]), base=3, parts=2),
+                part(4, base=3, number=1, parts=2, removed=("kim",)),
+            ],
+            True,
+        ),
+        ([part(4, person("Sam", [SAM]), person("Kim", [KIM]))], True),
+    ],
+)
+def test_a_gallery_may_be_full_and_no_fuller(
+    monkeypatch: pytest.MonkeyPatch, updates: list[GalleryUpdate], fits: bool
+) -> None:
+    monkeypatch.setattr(module, "MAX_PEOPLE", 2)
+    gallery = store(part(3, person("Alex", [ALEX]), person("Kim", [KIM])))
+    if fits:
+        for update in updates:
+            gallery.apply(update)
+        assert gallery.current is not None and gallery.version(MODEL) == 4 and len(gallery.current) == 2
+    else:
+        with pytest.raises(GalleryRefusedError) as refused:
+            gallery.apply(updates[0])
+        assert refused.value.reason == "TooManyPeople" and gallery.version(MODEL) == 3
 
 
 def test_an_update_begun_anew_forgets_the_one_that_broke_off() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,10 @@ class Gallery:
 
     def __contains__(self, person: object) -> bool:
         return person in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids of the people."""
+        return iter(self._ids)
 
     @property
     def bytes(self) -> int:
@@ -256,9 +260,13 @@ class GalleryStore:
 
     def _apply(self, update: GalleryUpdate) -> None:
         current, part = self._current, update.part
-        if current is None or part.embedder != current.embedder or part.dimensions != current.dimensions:
+        if current is None or part.embedder != current.embedder:
             raise GalleryRefusedError(
                 "WrongEmbedder", f"the gallery is of {part.embedder}, which does not run"
+            )
+        if part.dimensions != current.dimensions:
+            raise GalleryRefusedError(
+                "WrongEmbedder", f"vectors of {current.embedder} have not {part.dimensions} numbers"
             )
         if part.base not in (0, current.version):
             raise GalleryRefusedError(
@@ -274,11 +282,14 @@ class GalleryStore:
             self._pending.pop(person_id, None)
         for entry in _entries(part, update.vectors):
             self._pending[entry.person.id] = entry
-        whole = part.base == 0
-        if len(self._pending) + (0 if whole else len(current)) > MAX_PEOPLE + len(self._removed):
+        whole, complete = part.base == 0, part.part + 1 == part.parts
+        count = len(self._pending)
+        if complete and not whole and count + len(current) > MAX_PEOPLE:
+            count = len((set(current) - self._removed) | self._pending.keys())
+        if count > MAX_PEOPLE:
             raise GalleryRefusedError("TooManyPeople", f"at most {MAX_PEOPLE} people can be compared with")
         self._expected = (update.version, part.base, part.part + 1, part.parts)
-        if part.part + 1 == part.parts:
+        if complete:
             self._current = current.changed(update.version, self._pending, self._removed, whole=whole)
             self._forget()
 
