@@ -24,6 +24,7 @@ from camfleet_gateway.vectors.index import Hit, IndexUnavailableError, Target, W
 from camfleet_gateway.vectors.names import Name, model_hash, prefix
 from camfleet_gateway.vectors.purge import PurgeMark
 from camfleet_gateway.vectors.service import Vectors
+from camfleet_gateway.vectors.sizes import SizeOf, not_known
 from camfleet_protocol.messages import EventRecord
 
 MODEL, OTHER = "mobilefacenet@b7120c095d60", "other@000000000000"
@@ -39,12 +40,18 @@ def face(number: int, dimensions: int = DIMENSIONS) -> np.ndarray[Any, np.dtype[
 class Site:
     """One start of a gateway's store and vectors."""
 
-    def __init__(self, folder: Path, url: str | None = None, database: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str | None = None,
+        database: str | None = None,
+        size_of: SizeOf = not_known,
+    ) -> None:
         self.wall = 1000.0
         clock = Clock(wall=lambda: self.wall)
         self.store = Store(GatewaySettings(data_dir=folder, database_url=database), clock)
         self.folder = folder / "vectors"
-        self.vectors = Vectors(self.store, Target(self.folder, url), clock=clock)
+        self.vectors = Vectors(self.store, Target(self.folder, url), clock=clock, size_of=size_of)
 
     async def see(self, id_: str, number: int, **fields: Any) -> None:
         dimensions = fields.pop("dimensions", DIMENSIONS)
@@ -144,15 +151,12 @@ async def test_who_comes_first_does_not_decide_how_long_a_vector_is(tmp_path: Pa
         for number in range(2, 5):
             await site.see(f"e{number}", number)
         await site.vectors.step()
-        site.vectors._compare = True  # as at a start
-        await site.vectors.step()
         assert await site.find(3) == ["e3"] and await site.vectors.count() == 3
 
     async def known(_: str) -> int:
         return DIMENSIONS
 
-    site = Site(tmp_path / "other")
-    site.vectors._size_of = known
+    site = Site(tmp_path / "other", size_of=known)
     await site.store.start(lambda: None)
     try:
         await site.see("bad", 1, dimensions=64)

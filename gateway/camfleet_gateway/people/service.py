@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _DIMENSIONS = {"mobilefacenet": 128}
 """So that workers with the usual model know everybody for unknown, also where the gateway has no weights."""
+_SIZES = {"mobilefacenet@b7120c095d60": 128}
+"""Of the usual model's very file."""
 
 
 class People:
@@ -113,8 +115,7 @@ class People:
         ready = self.faces.ready
         if ready is not None and ready.embedder == embedder:
             return ready.dimensions
-        name = embedder.partition("@")[0]
-        return _DIMENSIONS.get(name) if name == self._embedder else None
+        return _SIZES.get(embedder)  # not by its name alone: anybody's model may be called that
 
     async def _dimensions_of(self, embedder: str) -> int | None:
         """How many values the vectors of a worker's model have, where nobody has a face of it yet."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from camfleet_gateway.vectors.index import Hit, Index, IndexBrokenError, Row, Ta
 from camfleet_gateway.vectors.names import Name, model_hash, prefix
 from camfleet_gateway.vectors.purge import LATER_SECONDS, SOON_SECONDS, PurgeMark
 from camfleet_gateway.vectors.rows import HIGHEST, LOWEST, KeptVectors
+from camfleet_gateway.vectors.sizes import SizeOf, Sizes, not_known
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +45,12 @@ _LOOK_SECONDS = 30.0
 _COMPARE_EVERY = 24 * 3600.0
 
 T = TypeVar("T")
-SizeOf = Callable[[str], Awaitable[int | None]]
-"""How many values a model's vectors have; None if that is not known."""
-
-
-async def _not_known(_: str) -> int | None:
-    return None
 
 
 class Vectors:
     """The vectors of all events. Lives on the event loop; the index has a thread."""
 
-    def __init__(self, store: Store, target: Target, *, clock: Clock, size_of: SizeOf = _not_known) -> None:
+    def __init__(self, store: Store, target: Target, *, clock: Clock, size_of: SizeOf = not_known) -> None:
         """Listen to the store."""
         self.index = Index(target)
         self.problem = ""
@@ -70,9 +65,7 @@ class Vectors:
         """Model and row by event id."""
         self._deleted: OrderedDict[str, None] = OrderedDict()
         """What was deleted of late: a transaction that has not ended yet still shows it."""
-        self._size_of = size_of
-        self._sizes: dict[str, int] = {}
-        """How many values the vectors of each model have."""
+        self._sizes = Sizes(self._kept, size_of, clock)
         self._current: dict[str, Name] = {}
         """The collection of each model, by its hash."""
         self._compare = True
@@ -154,7 +147,7 @@ class Vectors:
 
         def search() -> list[Hit]:
             name = self._current.get(model_hash(embedder))
-            size = self._sizes.get(embedder)
+            size = self._sizes.known(embedder)
             fitting = [vector for vector in vectors if size is None or len(vector) == size]
             if name is None or not fitting:
                 return []
@@ -257,23 +250,16 @@ class Vectors:
             for row in rows:
                 if self._pending.get(row.event_id, ("", None))[1] is row:
                     del self._pending[row.event_id]
-
-    async def _size(self, embedder: str) -> int | None:
-        """How many values a model's vectors have: a worker may say anything, and must not decide that.
-
-        Where nobody knows it is what most vectors in the database have.
-        """
-        size = await self._size_of(embedder) or await self._kept.usual_size(embedder)
-        if size is not None:
-            self._sizes[embedder] = size
-        return size
+            size = self._sizes.known(embedder)
+            if any(len(row.vector) != size for row in rows) and await self._sizes.doubt(embedder):
+                await self._rebuild(embedder)
 
     async def _put(self, embedder: str, name: Name, rows: Sequence[Row]) -> int:
         """Put rows into a collection, made if it is not there; returns how many fit into it."""
         fresh = [row for row in rows if row.event_id not in self._deleted]
         if not fresh:
             return 0
-        size = self._sizes.get(embedder) or await self._size(embedder) or len(fresh[0].vector)
+        size = self._sizes.known(embedder) or await self._sizes.look(embedder) or len(fresh[0].vector)
 
         def put() -> int:
             if self.index.make(name.text(self._prefix), size) != size:
@@ -310,7 +296,7 @@ class Vectors:
 
     async def _compare_model(self, embedder: str, name: Name) -> None:
         """Go through all times in windows: put in what is missing, take out what belongs to nothing."""
-        size = await self._size(embedder)
+        size = await self._sizes.look(embedder)
         if size is not None and await self._run(self.index.make, name.text(self._prefix), size) != size:
             await self._rebuild(embedder)
             return
