@@ -17,7 +17,7 @@ from camfleet_protocol.settings import Settings
 from camfleet_protocol.vision import BlurFaces
 from camfleet_worker import inference
 from camfleet_worker.counters import Counters
-from camfleet_worker.detectors.base import DetectorContext
+from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
 from camfleet_worker.dispatch import Dispatcher
 from camfleet_worker.inference import Inference
 from camfleet_worker.live import Live
@@ -95,6 +95,7 @@ class Scene:
     look: int = 0
     told: list[Told] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
+    shown: Sequence[Detection] = ()
 
     def __post_init__(self) -> None:
         self.tracks = Tracks(DetectorContext(None), put=self._put, clock=lambda: START + self.at)
@@ -116,14 +117,16 @@ class Scene:
             }
         )
 
-    def show(self, seconds: float, *boxes: Box, every: float = 0.2, kind: str = "face") -> None:
+    def show(
+        self, seconds: float, *boxes: Box, every: float = 0.2, kind: str = "face", detectors: int = 1
+    ) -> None:
         for _ in range(round(seconds / every)):
             self.at, self.number = self.at + every, self.number + 1
             found = [_found(kind, box) for box in boxes]
-            self.tracks.observe(
+            self.shown = self.tracks.observe(
                 Shot(self.number, START + self.at, self.look),
                 found,
-                FACES if kind == "face" else OBJECTS,
+                (FACES * detectors) if kind == "face" else OBJECTS,
                 self.settings,
             )
 
@@ -268,6 +271,17 @@ def test_a_name_goes_to_whoever_is_more_like_the_person(scene: Scene) -> None:
     assert [(told.name, told.data["identity"]) for told in scene.last] == [("", "unsure"), ("Ann", "known")]
 
 
+def test_a_face_that_two_detectors_find_is_one(scene: Scene) -> None:
+    left, top, width, height = HERE
+    _ann_is_here(scene)
+    scene.show(3, HERE, THERE, (left + 0.01, top + 0.02, width, height), detectors=2)
+    assert [(each.label, each.count) for each in scene.tracks.present] == [("face", 2)]
+    first, other, twin = scene.shown
+    assert (twin.track_id, twin.label) == (first.track_id, "Ann") != (other.track_id, other.label)
+    scene.show(20)
+    assert len(scene.last) == 2
+
+
 def test_a_known_face_is_clear_in_the_picture_of_its_event(scene: Scene) -> None:
     """Not covered by what it was before it was followed, at five pictures a second."""
     scene.set(blur="Unknown")
@@ -347,6 +361,41 @@ def _runner(
         runner._step()
 
     return runner, step
+
+
+def test_loading_the_face_embedder_has_its_own_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, step = _runner(scene, monkeypatch, Broken(), Plugin())
+    doing: list[str] = []
+
+    def load(name: str, context: DetectorContext) -> Model:
+        doing.append(runner._stage.doing)
+        return scene.model
+
+    monkeypatch.setattr(recognizer, "load_embedder", load)
+    step()
+    assert doing == ["loading the face embedder"] and scene.tracks.embedder == scene.model.identity
+    assert runner._stage.doing == "running inference"
+
+
+def test_no_detector_of_another_backend_is_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, step = _runner(scene, monkeypatch, Broken(), Plugin())
+    made: list[tuple[str, str]] = []
+
+    def load(name: str, context: DetectorContext) -> Broken:
+        if name == "scrfd":
+            raise InferenceUnavailableError("ModelMissing", "not there")
+        made.append((name, context.backend))
+        return Broken()
+
+    monkeypatch.setattr(inference, "load_detector", load)
+    for backend, detectors in (
+        ("auto", ["yunet", "scrfd"]),
+        ("auto", ["yunet", "scrfd", "yolox"]),
+        ("opencv", ["yunet", "scrfd", "yolox"]),
+    ):
+        scene.set(detectors=detectors, backend=backend)
+        step()
+    assert made == [("yunet", "auto"), ("yolox", "auto"), ("yunet", "opencv"), ("yolox", "opencv")]
 
 
 @pytest.mark.parametrize("how", ["the detector fails", "an engine takes over"])

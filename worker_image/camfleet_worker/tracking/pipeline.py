@@ -12,6 +12,7 @@ from camfleet_protocol.gallery import GalleryUpdate
 from camfleet_protocol.messages import Present
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.vision import BlurFaces
+from camfleet_worker.boxes import overlap
 from camfleet_worker.detectors.base import DetectorContext
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Picture
@@ -34,6 +35,8 @@ _BETTER = 1.15
 """So much better a picture must be to be taken instead of the last one."""
 _MAX_PHOTOGRAPHS = 192
 """In one picture; the others of a crowd have theirs in the next ones, before they are told of."""
+_SAME_FACE = 0.5
+"""Overlap (intersection over union) of two detectors' finds; of one detector's no two are so near."""
 _UNKNOWN_LABEL = "unknown"
 
 
@@ -107,7 +110,8 @@ class Pipeline:
         self._at, self._settings = at, settings
         looked_for = frozenset(one.kind for one in ran if one.kind)
         self._detectors.update((one.kind, one.identity) for one in ran if one.kind and one.identity)
-        indexes = [index for index, found in enumerate(fresh) if found.kind in TRACKED_KINDS]
+        twins = _twins(fresh) if sum(one.kind == "face" for one in ran) > 1 else {}
+        indexes = [n for n, found in enumerate(fresh) if found.kind in TRACKED_KINDS and n not in twins]
         tracks = self._tracker.update(
             [fresh[index] for index in indexes],
             looked_for=looked_for,
@@ -119,6 +123,8 @@ class Pipeline:
         result = list(fresh)
         for index, one in zip(indexes, seen, strict=True):
             result[index] = _labelled(fresh[index], one)
+        for index, twin in twins.items():
+            result[index] = _labelled(fresh[index], seen[indexes.index(twin)])
         if "face" in looked_for:
             doubtful = [Face(found.box) for one in ran for found in one.doubtful]
             self._cover.saw(picture.captured_ns, _faces(result) + doubtful)
@@ -291,6 +297,21 @@ def _labelled(found: Detection, one: _Seen) -> Detection:
     elif verdict is not None and verdict.identity is Identity.UNKNOWN:
         changes["label"] = _UNKNOWN_LABEL
     return found.model_copy(update=changes)
+
+
+def _twins(fresh: Sequence[Detection]) -> dict[int, int]:
+    """Faces that another detector has found before, each with the place of that find."""
+    faces: list[int] = []
+    twins: dict[int, int] = {}
+    for index, found in enumerate(fresh):
+        if found.kind == "face":
+            same = (n for n in faces if overlap(fresh[n].box, found.box) >= _SAME_FACE)
+            twin = next(same, None)
+            if twin is None:
+                faces.append(index)
+            else:
+                twins[index] = twin
+    return twins
 
 
 def _faces(detections: Sequence[Detection]) -> list[Face]:
