@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -317,6 +318,35 @@ def test_a_pack_is_loaded_by_insightface_and_its_licence_shown(
     aligned = [face(name).aligned for name in PICTURES]
     assert np.allclose(pack.embed(aligned), plain.embed(aligned), atol=1e-5)
     assert pack.identity == plain.identity.replace("plain", "pack")
+
+
+def test_of_a_pack_only_the_recognition_model_is_made_ready_and_only_where_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("insightface")
+    import onnxruntime
+
+    (tmp_path / "pack").mkdir()
+    shutil.copy(model_dir() / "yolox_nano.onnx", tmp_path / "pack" / "1k3d68.onnx")
+    shutil.copy(model_dir() / "yunet_n_dynamic.onnx", tmp_path / "pack" / "det_10g.onnx")
+    shutil.copy(model_dir() / "mobilefacenet.onnx", tmp_path / "pack" / "w600k_mbf.onnx")
+    made: list[str] = []
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, *arguments: Any, **options: Any) -> None:
+            made.append(Path(path).name)
+            super().__init__(path, *arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    load_embedder("pack", DetectorContext(tmp_path))
+    assert made == ["w600k_mbf.onnx"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(InferenceUnavailableError) as caught:
+        load_embedder("pack", DetectorContext(tmp_path, provider="cuda"))
+    assert caught.value.reason == "ProviderMissing"
+    (tmp_path / "pack" / "w600k_mbf.onnx").unlink()
+    with pytest.raises(InferenceUnavailableError, match="no file of the pack"):
+        load_embedder("pack", DetectorContext(tmp_path))
 
 
 def test_insightface_is_not_imported_unless_it_is_asked_for() -> None:

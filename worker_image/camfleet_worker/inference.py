@@ -59,6 +59,8 @@ class _Loaded:
     detectors: tuple[tuple[str, Detector], ...] = ()
     engine: tuple[str, Engine] | None = None
     missing: bool = False
+    backend: str = ""
+    """That the detectors were made with."""
 
     @property
     def empty(self) -> bool:
@@ -158,13 +160,17 @@ class Inference:
                 picture.inference.finish(None)
             self._tick()
             return
+        everything = self._live.settings
+        if self._tracking is not None and self._loaded.engine is None:
+            self._stage.expect(self._patient(_LOAD_DEADLINE, _BUILD_DEADLINE), "loading the face embedder")
+            self._tracking.prepare(everything)
         first = self._runs_loaded is not self._loaded
         if first:
             deadline = self._patient(_FIRST_RUN_DEADLINE, _BUILD_DEADLINE)
         else:
             deadline = self._patient(RUN_DEADLINE, _REBUILD_DEADLINE)
         self._stage.expect(deadline, "running inference")
-        findings = self._infer(picture, self._live.settings)
+        findings = self._infer(picture, everything)
         self._runs_loaded = self._loaded
         if picture.inference is not None:
             picture.inference.finish(findings)
@@ -208,7 +214,8 @@ class Inference:
         detectors: list[tuple[str, Detector]] = []
         engine: tuple[str, Engine] | None = None
         self._reason = self._message = ""
-        kept = dict(self._loaded.detectors) if self._loaded.missing else {}
+        keep = self._loaded.missing and self._loaded.backend == settings.backend
+        kept = dict(self._loaded.detectors) if keep else {}
         names = () if settings.engine else settings.detectors
         try:
             if settings.engine:
@@ -221,7 +228,7 @@ class Inference:
             except InferenceUnavailableError as error:
                 self._unavailable(name, error)
         missing = len(detectors) < len(names) or bool(settings.engine and engine is None)
-        return _Loaded(tuple(detectors), engine, missing)
+        return _Loaded(tuple(detectors), engine, missing, settings.backend)
 
     def _unavailable(self, name: str, error: InferenceUnavailableError) -> None:
         self._reason, self._message = error.reason, str(error)

@@ -48,6 +48,13 @@ class Tracking(Protocol):
     def message(self) -> str:
         """The same for people, without a name or a credential in it."""
 
+    def prepare(self, settings: Settings) -> None:
+        """Load what the settings ask for, which may take long: called before each picture is looked at.
+
+        Args:
+            settings: Those in force.
+        """
+
     def observe(
         self, picture: Picture, fresh: Sequence[Detection], ran: Sequence[Ran], settings: Settings
     ) -> tuple[Detection, ...]:

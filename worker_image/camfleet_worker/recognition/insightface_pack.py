@@ -1,7 +1,8 @@
 """Packs of insightface, for those who may use them: a folder of .onnx files in the model folder.
 
 Imported only when such a folder is asked for by name: importing insightface takes a second and 50 MB. It
-never downloads anything here, since only files that exist are named to it.
+gets one file, the recognition model, in a session of ours: so it downloads nothing, loads no other model of
+the pack, and runs where it is told to.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import cv2
 import numpy as np
 
 from camfleet_worker.detectors.base import DetectorContext, InferenceUnavailableError
-from camfleet_worker.detectors.providers import NAMES as PROVIDERS
+from camfleet_worker.detectors.session import make_session
 from camfleet_worker.detectors.weights import identity_of
 from camfleet_worker.log import get_logger
 from camfleet_worker.picture import Image
 from camfleet_worker.recognition.align import SIZE
 from camfleet_worker.recognition.embedder import (
     BLANK,
+    MAX_DIMENSIONS,
     EmbedderCard,
     Embeddings,
     embed_in_batches,
@@ -31,7 +33,7 @@ from camfleet_worker.recognition.embedder import (
 
 logger = get_logger(__name__)
 
-_RECOGNITION = "recognition"
+_LIKELY = ("w600k", "glint", "ms1mv", "webface", "arcface")
 
 
 class PackEmbedder:
@@ -43,7 +45,10 @@ class PackEmbedder:
         self.margin = card.margin
         self._model = model
         self._batch = fixed_batch(model.input_shape)
-        self.dimensions = int(np.asarray(self._run([BLANK] * (self._batch or 1))).shape[1])
+        found = np.asarray(self._run([BLANK] * (self._batch or 1)))
+        if found.ndim != 2 or not 1 < found.shape[1] <= MAX_DIMENSIONS:
+            raise ValueError(f"it gives an array of {found.shape}, not one vector a face")
+        self.dimensions = int(found.shape[1])
 
     def embed(self, aligned: Sequence[Image]) -> Embeddings:
         """Embed faces as `align_face` makes them; none give an array of no rows."""
@@ -57,36 +62,57 @@ class PackEmbedder:
 
 
 def load_pack(name: str, folder: Path, context: DetectorContext) -> PackEmbedder:
-    """Load the recognition model of a pack by insightface's own API.
+    """Load the recognition model of a pack for insightface, and nothing else of it.
 
     Raises:
-        InferenceUnavailableError: insightface is not installed, or the pack has no recognition model.
+        InferenceUnavailableError: insightface is not installed, the pack has no recognition model, or that
+            does not run where it is told to.
     """
     try:
-        import onnxruntime as ort
-
-        get_model = import_module("insightface.model_zoo").get_model
+        arcface = import_module("insightface.model_zoo.arcface_onnx").ArcFaceONNX
     except ImportError as error:
         raise InferenceUnavailableError(
             "EmbedderMissing", f"{name} is a pack of insightface, which is not installed: {error.name}"
         ) from error
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = context.threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    wanted = PROVIDERS["cpu" if context.provider == "auto" else context.provider]
-    for path in sorted(folder.glob("*.onnx")):
-        try:
-            model = get_model(str(path), providers=[wanted], sess_options=options)
-        except Exception as error:  # a file in a pack may be anything, and insightface raises anything
-            raise InferenceUnavailableError(
-                "ModelInvalid", f"{path.name} cannot be loaded: {error}"
-            ) from error
-        if getattr(model, "taskname", "") == _RECOGNITION:
-            logger.warning(
-                "%s is a pack of insightface: its weights are licensed for non-commercial research only", name
-            )
-            card = read_card(folder / f"{name}.json") or read_card(folder.with_name(f"{name}.json"))
-            return PackEmbedder(name, path, model, card or EmbedderCard())
-    raise InferenceUnavailableError("ModelMissing", f"no file of the pack {name} is a recognition model")
+    path = next((path for path in _likely_first(folder) if _is_recognition(path)), None)
+    if path is None:
+        raise InferenceUnavailableError("ModelMissing", f"no file of the pack {name} is a recognition model")
+    card = read_card(folder / f"{name}.json") or read_card(folder.with_name(f"{name}.json"))
+    # Left to itself, insightface would go on with the CPU where the GPU cannot be used.
+    session = make_session(path, context)
+    try:
+        model = arcface(model_file=str(path), session=session)
+        pack = PackEmbedder(name, path, model, card or EmbedderCard())
+    except Exception as error:  # insightface and ONNX Runtime raise anything
+        raise InferenceUnavailableError("ModelInvalid", f"{path.name} cannot be used: {error}") from error
+    logger.warning(
+        "%s is a pack of insightface: its weights are licensed for non-commercial research only", name
+    )
+    return pack
+
+
+def _likely_first(folder: Path) -> list[Path]:
+    """The files of a pack, those first that are named like recognition models: all are large."""
+    return sorted(folder.glob("*.onnx"), key=lambda path: (not path.name.startswith(_LIKELY), path.name))
+
+
+def _is_recognition(path: Path) -> bool:
+    """Whether a file is what insightface takes for a recognition model; it is read, not made ready to run.
+
+    Raises:
+        InferenceUnavailableError: It is no model.
+    """
+    onnx = import_module("onnx")
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # a file in a pack may be anything
+        raise InferenceUnavailableError("ModelInvalid", f"{path.name} cannot be loaded: {error}") from error
+    weights = {each.name for each in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in weights]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        return False
+    shape = [each.dim_value for each in inputs[0].type.tensor_type.shape.dim]
+    vector = len(graph.output[0].type.tensor_type.shape.dim) in (0, 2)  # 0: it does not say
+    # Not 192, which is a model of landmarks; nor 96, one of age.
+    square = len(shape) == 4 and shape[2] == shape[3] != 192 and shape[2] >= SIZE and shape[2] % 16 == 0
+    return vector and square

@@ -96,15 +96,15 @@ class Tracks:
         if self._pipeline is not None:
             self._pipeline.apply_gallery(update)
 
+    def prepare(self, settings: Settings) -> None:
+        """Load what the settings ask for, which may take long."""
+        self._loaded().prepare(settings)
+
     def observe(
         self, picture: Picture, fresh: Sequence[Detection], ran: Sequence[Ran], settings: Settings
     ) -> tuple[Detection, ...]:
         """Take in what was found in a picture; see `Tracking`."""
-        if self._pipeline is None:
-            from camfleet_worker.tracking.pipeline import Pipeline
-
-            self._pipeline = Pipeline(self._context, put=self._put, cover=self.cover, clock=self._clock)
-        return self._pipeline.observe(picture, fresh, ran, settings)
+        return self._loaded().observe(picture, fresh, ran, settings)
 
     def tick(self, settings: Settings) -> None:
         """Let time pass, while there are no pictures."""
@@ -115,3 +115,10 @@ class Tracks:
         """Nobody looks any more."""
         if self._pipeline is not None:
             self._pipeline.end_all()
+
+    def _loaded(self) -> Pipeline:
+        if self._pipeline is None:
+            from camfleet_worker.tracking.pipeline import Pipeline
+
+            self._pipeline = Pipeline(self._context, put=self._put, cover=self.cover, clock=self._clock)
+        return self._pipeline

@@ -100,6 +100,10 @@ class Pipeline:
         except GalleryRefusedError as error:
             logger.warning("an update of the enrolled people is refused: %s (%s)", error, error.reason)
 
+    def prepare(self, settings: Settings) -> None:
+        """Load the face embedder that the settings ask for, which may take long, or let go of it."""
+        self._prepare(settings)
+
     def observe(
         self, picture: Picture, fresh: Sequence[Detection], ran: Sequence[Ran], settings: Settings
     ) -> tuple[Detection, ...]:
