@@ -282,6 +282,20 @@ def test_a_face_that_two_detectors_find_is_one(scene: Scene) -> None:
     assert len(scene.last) == 2
 
 
+def test_recognition_without_anybody_who_looks_for_faces_says_so(scene: Scene) -> None:
+    scene.show(55, HERE, every=1.0, kind="object")
+    assert scene.tracks.reason == "", "it may take its time"
+    scene.show(10, HERE, every=1.0, kind="object")
+    assert scene.tracks.reason == "NoFaceDetector" and "no detector" in scene.tracks.message
+    scene.show(1, every=1.0)
+    assert scene.tracks.reason == "", "it looks, and finds none"
+    scene.show(65, HERE, every=1.0, kind="object")
+    assert scene.tracks.reason == "NoFaceDetector"
+    scene.set(recognition=False)
+    scene.show(1, HERE, every=1.0, kind="object")
+    assert scene.tracks.reason == scene.tracks.message == ""
+
+
 def test_a_known_face_is_clear_in_the_picture_of_its_event(scene: Scene) -> None:
     """Not covered by what it was before it was followed, at five pictures a second."""
     scene.set(blur="Unknown")

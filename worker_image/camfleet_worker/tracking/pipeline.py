@@ -31,6 +31,8 @@ logger = get_logger(__name__)
 
 _BACKWARDS_SECONDS = 2.0
 """A clock that is set back by more makes everything begin anew."""
+_FACELESS_SECONDS = 60.0
+"""Faces that were not looked for in so long are not looked for at all."""
 _BETTER = 1.15
 """So much better a picture must be to be taken instead of the last one."""
 _MAX_PHOTOGRAPHS = 192
@@ -72,16 +74,24 @@ class Pipeline:
         self._detectors: dict[str, str] = {}
         self._at = 0.0
         self._settings: Settings | None = None
+        self._faceless_since: float | None = None
+        """Since when faces are to be recognised and nobody looks for any, Unix seconds."""
 
     @property
     def reason(self) -> str:
         """See `Tracks`."""
-        return self._recognizer.reason
+        return self._recognizer.reason or ("NoFaceDetector" if self._faceless else "")
 
     @property
     def message(self) -> str:
         """See `Tracks`."""
-        return self._recognizer.message
+        faceless = "faces are not recognised: no detector looks for them" if self._faceless else ""
+        return self._recognizer.message or faceless
+
+    @property
+    def _faceless(self) -> bool:
+        since = self._faceless_since
+        return since is not None and self._at - since > _FACELESS_SECONDS
 
     @property
     def embedder(self) -> str:
@@ -111,6 +121,11 @@ class Pipeline:
         at = picture.captured_ns / 1e9
         if at < self._at - _BACKWARDS_SECONDS:
             self._begin_anew()
+        faces = any(one.kind == "face" for one in ran) or any(found.kind == "face" for found in fresh)
+        if faces or not settings.recognition:
+            self._faceless_since = None
+        elif self._faceless_since is None:
+            self._faceless_since = at
         self._at, self._settings = at, settings
         looked_for = frozenset(one.kind for one in ran if one.kind)
         self._detectors.update((one.kind, one.identity) for one in ran if one.kind and one.identity)
@@ -144,6 +159,7 @@ class Pipeline:
         """Let time pass, while there are no pictures."""
         self._settings = settings
         if not settings.recognition:
+            self._faceless_since = None
             self._prepare(settings)
         now = self._clock()
         if now > self._at:
@@ -161,6 +177,7 @@ class Pipeline:
         self._recognizer.keep(())
         self._snapshots.clear()
         self._cover.forget()
+        self._faceless_since = None
         self.present = ()
 
     def _recognize(self, picture: Picture, seen: Sequence[_Seen], settings: Settings, at: float) -> None:
