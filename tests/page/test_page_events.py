@@ -12,7 +12,7 @@ from page_faces import seen, thing
 from page_probe import CONTRAST, NAMELESS
 from page_site import Pages, Site, eventually
 from page_tokens import sign_in, tokens_file
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from support.require import model_dir
 
@@ -92,6 +92,37 @@ def test_list_filters_and_pages(site: Site, pages: Pages) -> None:
         page.keyboard.press(key)
         expect(page.get_by_role("heading", level=1)).to_have_text(heading)
         expect(page.locator('.place[aria-current="page"]')).to_contain_text(heading)
+
+
+ODD = [
+    {"time": 1e300, "data": {"zones": "hall", "label": 5, "person": {"id": {}}}},
+    {"time": 9e12, "label": "", "data": {"zones": [None, {"name": 7}], "label": 5, "started": 1e300}},
+    {"type": "alert", "message": "", "data": {"when": 5, "rule": {}, "event_id": {}}},
+]
+
+
+def test_odd_data_breaks_no_list(site: Site, pages: Pages) -> None:
+    """The gateway lets no such thing in; what an older one has stored must not hide all the rest."""
+    lobby = site.add("lobby", fps=2)
+    lobby.events.append(thing(LOBBY, 1, age=5.0))
+    stored(site, 1)
+    page = pages.open("about:blank")
+
+    def answer(route: Route) -> None:
+        found = route.fetch()
+        body = found.json()
+        model = next(each for each in body["events"] if each["id"] == "thing-1")
+        body["events"][:0] = [{**model, "id": f"odd-{number}", **odd} for number, odd in enumerate(ODD)]
+        route.fulfill(response=found, json=body)
+
+    page.route("**/api/events?*", answer)
+    page.route("**/api/events/odd-*", lambda route: route.fulfill(status=404, json={"error": {}}))
+    page.goto(f"{site.url}/#/events")
+    expect(card(page, "thing-1")).to_contain_text("Person")
+    for number in range(len(ODD)):
+        expect(card(page, f"odd-{number}")).to_be_visible()
+    card(page, "odd-1").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Jump to live")
 
 
 def test_live_without_jumps(site: Site, pages: Pages) -> None:

@@ -9,7 +9,7 @@ import { apiFilters, cameraFilter, emptyState, FilterBar, ruleFilter, severityFi
 import { Paged } from "./paged.js";
 import { address, cameraAddress, personAddress } from "./routes.js";
 import { Thumbs } from "./thumbs.js";
-import { shortName, when } from "./words.js";
+import { dateOf, shortName, when } from "./words.js";
 
 const PART = 50;
 const SHOW = { open: { label: "Open", acknowledged: "false" }, all: { label: "All", acknowledged: undefined } };
@@ -242,7 +242,7 @@ class AlertCard {
             "div",
             { class: "card-head" },
             h("a", { class: "card-title", href: details }, title),
-            h("time", { datetime: new Date(alert.time * 1000).toISOString() }, clock.format(new Date(alert.time * 1000))),
+            h("time", { datetime: dateOf(alert.time).toISOString() }, clock.format(dateOf(alert.time))),
           ),
           h(
             "p",

@@ -1,7 +1,7 @@
 /** Cards below the day that they are of, newest first. */
 
 import { h } from "./dom.js";
-import { dayWords } from "./words.js";
+import { dateOf, dayWords } from "./words.js";
 
 export class DayList {
   element = h("div", { class: "days" });
@@ -51,7 +51,7 @@ export class DayList {
   }
 
   #listOf(time) {
-    const key = new Date(time * 1000).toDateString();
+    const key = dateOf(time).toDateString();
     const start = new Date(key).getTime() / 1000;
     for (const section of this.element.children) {
       if (section.dataset.day === key) return section.querySelector("ul");

@@ -2,7 +2,7 @@
 
 import { h, setText } from "./dom.js";
 import { eventSymbol, eventText, eventTitle, isAppearance, isInView, personOf, pictureOf, standing } from "./event-words.js";
-import { shortName, when } from "./words.js";
+import { dateOf, shortName, when } from "./words.js";
 
 /** The time alone: the date stands above the cards. */
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -51,7 +51,7 @@ export class EventCard {
     this.link.dataset.standing = standing(event);
     this.#thumbs.change(this.#picture, pictureOf(event), event.revision ?? 0);
     setText(this.#title, eventTitle(event));
-    const date = new Date(event.time * 1000);
+    const date = dateOf(event.time);
     this.#time.dateTime = date.toISOString();
     setText(this.#time, this.day ? when(event.time) : clock.format(date));
     setText(this.#text, [shortName(event.camera), eventText(event)].filter(Boolean).join(" · "));

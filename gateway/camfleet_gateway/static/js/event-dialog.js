@@ -5,7 +5,7 @@ import { deleteEvent, getEvent, tellPerson } from "./api-records.js";
 import { confirmThen, showDialog } from "./dialog.js";
 import { button, h, setText, toast } from "./dom.js";
 import { tagsOf } from "./event-card.js";
-import { eventSymbol, eventText, eventTitle, isAppearance, isFace, percent, personOf, ruleWords, stay } from "./event-words.js";
+import { eventSymbol, eventText, eventTitle, isAppearance, isFace, percent, personOf, ruleWords, stay, zonesOf } from "./event-words.js";
 import { MAY_FORCE, refusal } from "./people-words.js";
 import { pickPerson } from "./person-picker.js";
 import { address, cameraAddress, personAddress } from "./routes.js";
@@ -233,14 +233,14 @@ function rows(event) {
   const data = event.data ?? {};
   const person = personOf(event);
   const found = [];
-  const add = (name, value) => value !== "" && value !== null && value !== undefined && found.push([name, value]);
+  const add = (name, value) => value !== "" && value !== null && value !== undefined && found.push([name, String(value)]);
   if (isAppearance(event)) {
     add("From", when(data.started ?? event.time));
     add(data.ended || event.ended ? "Until" : "Last seen", when(event.ended ?? data.ended ?? data.seen ?? event.time));
     add("In view", stay(event));
     add("Came back", data.returns ? (data.returns === 1 ? "once" : `${data.returns} times`) : "");
-    add("Zones", (data.zones ?? []).map(({ name, seconds }) => `${name}, ${duration(seconds)}`).join("; "));
-    add("Found as", `${event.label ?? data.label ?? ""}${data.score ? `, ${percent(data.score)} sure` : ""}`);
+    add("Zones", zonesOf(event).map(({ name, seconds }) => `${name}, ${duration(seconds)}`).join("; "));
+    add("Found as", `${event.label ?? data.label ?? ""}${data.score > 0 ? `, ${percent(data.score)} sure` : ""}`);
     add("Pictures", data.pictures ? String(data.pictures) : "");
     add("Face", data.quality ? `quality ${percent(data.quality)}` : "");
     if (person && Number.isFinite(person.similarity)) {

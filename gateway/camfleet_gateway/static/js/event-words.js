@@ -1,4 +1,4 @@
-/** What events are called, for people. */
+/** What events are called, for people. Their data is of any shape: nothing here relies on it. */
 
 import { duration } from "./words.js";
 
@@ -34,7 +34,7 @@ export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 /** CamelCase of the API as words. */
 const words = (text) => capital(text.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase());
 
-export const ruleWords = (when) => RULES[when] ?? (when ? words(when) : "Alert");
+export const ruleWords = (when) => RULES[when] ?? (when ? words(String(when)) : "Alert");
 
 export const isAppearance = ({ type }) => type === "appearance";
 
@@ -45,7 +45,7 @@ export const isFace = (event) => isAppearance(event) && event.data?.kind === "fa
 export function personOf(event) {
   const told = event.data?.person; // by the worker, with what it is based on
   const { person = told } = event;
-  if (!person?.id) return null;
+  if (typeof person?.id !== "string" || !person.id) return null;
   return told?.id === person.id ? { ...told, ...person, name: person.name || told.name } : person;
 }
 
@@ -66,7 +66,7 @@ function appearanceTitle(event) {
   const identity = identityOf(event);
   if (identity === "unknown") return "Unknown face";
   if (identity === "unsure") return "Face, not sure whose";
-  return capital(event.label || event.data?.label || "Something");
+  return capital(String(event.label || event.data?.label || "Something"));
 }
 
 /** What else is to say in a line; may be empty. */
@@ -87,8 +87,16 @@ export function stay(event, now = Date.now() / 1000) {
   return duration(until - started);
 }
 
+/** The zones that it was in, each with a name. */
+export function zonesOf(event) {
+  const zones = event.data?.zones;
+  return Array.isArray(zones) ? zones.filter((zone) => typeof zone?.name === "string") : [];
+}
+
 export function zoneWords(event) {
-  return (event.data?.zones ?? []).map(({ name }) => name).join(", ");
+  return zonesOf(event)
+    .map(({ name }) => name)
+    .join(", ");
 }
 
 /** It has not ended, and was seen just now. */

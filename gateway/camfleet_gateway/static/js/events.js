@@ -3,7 +3,7 @@
 import { button, h } from "./dom.js";
 import { eventText, eventTitle } from "./event-words.js";
 import { address, cameraAddress } from "./routes.js";
-import { shortName, when } from "./words.js";
+import { dateOf, shortName, when } from "./words.js";
 
 /** One event as a list item. */
 function item(event, withCamera) {
@@ -17,7 +17,7 @@ function item(event, withCamera) {
       "div",
       { class: "event-head" },
       h("a", { class: "event-title", href: address("events", { event: event.id }) }, title),
-      h("time", { datetime: new Date(event.time * 1000).toISOString() }, when(event.time)),
+      h("time", { datetime: dateOf(event.time).toISOString() }, when(event.time)),
     ),
     camera || text ? h("p", { class: "event-text" }, camera, camera && text ? " · " : "", text) : null,
   );

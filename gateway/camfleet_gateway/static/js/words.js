@@ -113,9 +113,16 @@ export function shortName(id) {
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 
+const LATEST_MS = 32_503_680_000_000; // the year 3000
+
+/** Unix seconds as a date; what is none, or too far away to be shown, as the nearest that can be. */
+export function dateOf(unixSeconds) {
+  return new Date(Math.min(Math.max(Number(unixSeconds) * 1000 || 0, 0), LATEST_MS));
+}
+
 /** When an event was: the time, with the day unless it is today. */
 export function when(unixSeconds, now = Date.now()) {
-  const date = new Date(unixSeconds * 1000);
+  const date = dateOf(unixSeconds);
   const today = new Date(now).toDateString() === date.toDateString();
   return today ? clock.format(date) : `${day.format(date)}, ${clock.format(date)}`;
 }
@@ -124,7 +131,7 @@ const longDay = new Intl.DateTimeFormat(undefined, { weekday: "long", month: "lo
 
 /** The day of a time: today, yesterday, or its date. */
 export function dayWords(unixSeconds, now = Date.now()) {
-  const date = new Date(unixSeconds * 1000);
+  const date = dateOf(unixSeconds);
   const back = (days) => {
     const other = new Date(now);
     other.setDate(other.getDate() - days);
