@@ -105,6 +105,18 @@ async def test_the_same_bytes_for_all_workers_and_none_of_another_model(tmp_path
         assert await gallery.messages("third@2", 0) == (), "no such model here: not served"
 
 
+async def test_one_face_of_a_wrong_length_takes_the_gallery_from_nobody(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        short = direction(1)[: DIMENSIONS // 2] / np.linalg.norm(direction(1)[: DIMENSIONS // 2])
+        for model in (EMBEDDER, "other@1"):
+            for number, vector in enumerate((short, direction(2), direction(3))):
+                person = await here.person(f"{model} {number}")
+                await here.people.enrolment.add(person.id, face(vector, embedder=model), ADMIN, force=True)
+            updates = decoded(await here.people.gallery.messages(model, 0))
+            assert {update.part.dimensions for update in updates} == {DIMENSIONS}
+            assert len(people_of(updates)) == 2
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_another_replica_hears_of_it(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Two gateways on one database; the second looks by itself."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 
 from camfleet_gateway.people.gallery_parts import Change, Share, build, share_for
@@ -29,9 +29,23 @@ class GallerySource:
     """What `gallery_push` asks for."""
 
     def __init__(
-        self, known: KnownPeople, *, dimensions_of: DimensionsOf, poll_seconds: float = POLL_SECONDS
+        self,
+        known: KnownPeople,
+        *,
+        size_of: DimensionsOf,
+        dimensions_of: DimensionsOf,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        """Put it together.
+
+        Args:
+            known: Who is enrolled.
+            size_of: What is surely known of a model; it is asked first.
+            dimensions_of: What can be found out of one of which nobody has a face.
+            poll_seconds: Between two looks at the database.
+        """
         self._known = known
+        self._size_of = size_of
         self._dimensions_of = dimensions_of
         self._poll_seconds = poll_seconds
         self._listeners: list[Listener] = []
@@ -41,6 +55,8 @@ class GallerySource:
         self._told = 0
         """The version that listeners know of."""
         self._failing = False
+        self._usual: dict[str, tuple[int, int | None]] = {}
+        """By model, the version at which it was counted, and how many values most faces have."""
 
     def version(self, embedder: str) -> int:
         """The current version for workers of this model; 0 while it is not known who is enrolled.
@@ -66,7 +82,9 @@ class GallerySource:
             embedder: Name and hash of the worker's model.
             version: What the worker has; 0 for none.
         """
-        dimensions = self._dimensions(embedder) or await self._dimensions_of(embedder)
+        dimensions = (
+            await self._size_of(embedder) or self._dimensions(embedder) or await self._dimensions_of(embedder)
+        )
         if dimensions is None:
             return ()
         current = self.version(embedder)
@@ -114,11 +132,18 @@ class GallerySource:
         return share
 
     def _dimensions(self, embedder: str) -> int | None:
-        for person in self._known.people.values():
-            for rows in (person.faces, person.negatives):
-                if embedder in rows:
-                    return int(rows[embedder].shape[1])
-        return None
+        """How many values most people's faces have: one that is wrong takes the gallery from nobody."""
+        counted, usual = self._usual.get(embedder, (0, None))
+        if counted != self._known.version:
+            sizes = Counter(
+                int(rows[embedder].shape[1])
+                for person in self._known.people.values()
+                for rows in (person.faces, person.negatives)
+                if embedder in rows
+            )
+            usual = max(sizes, key=lambda size: (sizes[size], size), default=None)
+            self._usual[embedder] = self._known.version, usual
+        return usual
 
     async def refresh(self) -> None:
         """Look for changes now, and tell of them."""

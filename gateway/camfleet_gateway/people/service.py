@@ -49,7 +49,7 @@ class People:
         database, sealer = store.database, store.sealer
         scratch = store.folder / "scratch"
         self.known = KnownPeople(database, sealer)
-        self.gallery = GallerySource(self.known, dimensions_of=self._dimensions_of)
+        self.gallery = GallerySource(self.known, size_of=self.size_of, dimensions_of=self._dimensions_of)
         self.faces = FacesClient(model_dir, embedder)
         self._embedder = embedder
         self._opened = store.opened
