@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from camfleet.evaluation import box_table, pair_table
-from camfleet.evaluation.gather import PictureUnreadableError, read_picture
+from camfleet.evaluation.gather import PictureUnreadableError, as_stored, read_picture
 from camfleet.evaluation.pair_set import PairSet
 from camfleet.main import cli
 from support.require import model_dir, sample
@@ -220,6 +220,36 @@ def test_known_boxes_are_found_also_tiny_ones_in_a_large_picture(tmp_path: Path)
     assert [item["file"] for item in report["skipped"]] == ["gone.jpg"]
     assert report["boxes_without_area"] == [{"file": "two.jpg", "box": [5, 5, 0, 9]}]
     assert "640 pixels" in report["how"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_of_the_pixels_as_they_are_stored(orientation: int) -> None:
+    """imglab, and dlib, do not turn a picture as its EXIF says; it is looked at upright all the same."""
+    upright = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    upright[10:30, 5:15] = 255
+    turned = orientation >= 5
+    back = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+    down, across = back[orientation]
+    stored = upright[::down, ::across]
+    stored = np.ascontiguousarray(stored.transpose(1, 0, 2) if turned else stored)
+    left, top, width, height = as_stored(upright, stored)((5, 10, 10, 20))
+    assert (stored[top : top + height, left : left + width] == 255).all()
+
+
+def test_a_photo_that_lies_on_its_side_is_looked_at_upright(tmp_path: Path) -> None:
+    image = cv2.imread(str(sample("people/obama.jpg")))
+    assert image is not None
+    left, top, width, height = (round(value) for value in evaluate_box(image))
+    jpeg = cv2.imencode(".jpg", cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))[1].tobytes()
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6: turn it right
+    exif = b"\xff\xe1" + (8 + len(tiff)).to_bytes(2, "big") + b"Exif\0\0" + tiff
+    (tmp_path / "side.jpg").write_bytes(jpeg[:2] + exif + jpeg[2:])
+    (tmp_path / "faces.xml").write_text(
+        f"<d><image file='side.jpg'><box left='{top}' top='{image.shape[1] - left - width}' "
+        f"width='{height}' height='{width}'/></image></d>"
+    )
+    half = evaluate("boxes", "--xml", tmp_path / "faces.xml")["iou"][0]
+    assert (half["recall"], half["precision"]) == (1.0, 1.0)
 
 
 def evaluate_box(image: np.ndarray) -> tuple[float, float, float, float]:

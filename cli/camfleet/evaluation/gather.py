@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -49,7 +50,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class FoundBoxes:
-    """Faces of one picture: left, top, width, height in pixels and score."""
+    """Faces of one picture: left, top, width, height in pixels, as it is stored, and score."""
 
     boxes: tuple[tuple[Box, float], ...] = ()
     problem: str = ""
@@ -126,10 +127,11 @@ class Gatherer:
         analyzer = self._analyzer()
         assert isinstance(analyzer, FaceFinder)
         try:
-            image = read_picture(file)
+            image, stored = read_picture(file), read_picture(file, upright=False)
         except PictureUnreadableError as error:
             return FoundBoxes(problem=str(error))
-        return FoundBoxes(tuple((face.box_px, face.score) for face in analyzer.find(image)))
+        back = as_stored(image, stored)
+        return FoundBoxes(tuple((back(face.box_px), face.score) for face in analyzer.find(image)))
 
     def _all(self, files: Sequence[Path], look: Callable[[Path], T]) -> list[T]:
         results: list[T] = []
@@ -151,17 +153,18 @@ class PictureUnreadableError(Exception):
     """A file that is no picture, or cannot be read; the text says why."""
 
 
-def read_picture(file: Path) -> Image:
-    """Read whatever picture OpenCV can, turned upright as its EXIF says; BGR, 8 bits.
+def read_picture(file: Path, *, upright: bool = True) -> Image:
+    """Read whatever picture OpenCV can, turned upright as its EXIF says or as it is stored; BGR, 8 bits.
 
     Raises:
         PictureUnreadableError: It cannot be read, or decoded.
     """
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         if file.stat().st_size > _MAX_PICTURE_BYTES:
             raise PictureUnreadableError("larger than 256 MiB")
         data = np.fromfile(file, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = cv2.imdecode(data, flags) if data.size else None
     except OSError as error:
         raise PictureUnreadableError(error.strerror or "cannot be read") from None
     except cv2.error:
@@ -169,6 +172,28 @@ def read_picture(file: Path) -> Image:
     if image is None or image.ndim != 3:
         raise PictureUnreadableError("not a picture")
     return image
+
+
+def as_stored(upright: Image, stored: Image) -> Callable[[Box], Box]:
+    """What turns boxes of a picture that was turned upright into those of its stored pixels.
+
+    dlib, whose documents boxes are compared with, knows nothing of EXIF. How the picture was turned is told
+    from its pixels: it is one of eight ways.
+    """
+    height, width = upright.shape[:2]
+    for turned, down, across in itertools.product((False, True), (1, -1), (1, -1)):
+        like = (stored.transpose(1, 0, 2) if turned else stored)[::down, ::across]
+        if np.array_equal(like, upright):
+            break
+    else:
+        turned, down, across = False, 1, 1
+
+    def back(box: Box) -> Box:
+        x, y, w, h = box
+        x, y = x if across > 0 else width - x - w, y if down > 0 else height - y - h
+        return (y, x, h, w) if turned else (x, y, w, h)
+
+    return back
 
 
 def most_prominent(faces: Sequence[AnalyzedFace], image: Image) -> AnalyzedFace:

@@ -1,4 +1,7 @@
-"""Are two pictures of one person, and whose is this one? From vectors, by the rules of a worker."""
+"""Are two pictures of one person, and whose is this one? From vectors, one picture at a time.
+
+A worker, which has many pictures of a face, lets them vote before it applies the same threshold and margin.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Each picture looked up among all others, with threshold and margin as in a worker.
+    """Each picture looked up among all others, with the threshold and margin that a worker has; no votes.
 
     Attributes:
         threshold: Similarity that was asked for.

@@ -16,10 +16,10 @@ is not found at the second.
 In a stream (`SecondLook`) it is for faces that are small in the source. Similarity of the sample portraits to
 themselves at full size, shrunk and then seen as in a 1080p picture, mean and worst:
 
-| height in the source, pixels | 45          | 60          | 75          | 110         |
-|------------------------------|-------------|-------------|-------------|-------------|
-| landmarks of the first look  | 0.66   0.44 | 0.91   0.88 | 0.88   0.76 | 0.91   0.85 |
-| of the second                | 0.91   0.87 | 0.94   0.92 | 0.95   0.93 | 0.95   0.91 |
+| height in the source, pixels | 45          | 60          | 75          |
+|------------------------------|-------------|-------------|-------------|
+| landmarks of the first look  | 0.66   0.44 | 0.91   0.88 | 0.88   0.76 |
+| of the second                | 0.91   0.87 | 0.94   0.92 | 0.95   0.93 |
 """
 
 from __future__ import annotations
