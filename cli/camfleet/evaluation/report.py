@@ -18,8 +18,8 @@ _LISTED = 10_000
 _PROMINENT = "the one that is large and in the middle"
 HOW_SINGLE = (
     "single pictures: looked at in several sizes, each face a second time alone; a stream is looked at once, "
-    "640 pixels wide, at confidence 0.7 unless set, and a second time only at faces lower than 80 pixels that "
-    "are to be compared; landmarks, alignment and embedding are by the same code"
+    "640 pixels wide, at confidence 0.7 unless set, and a second time only at faces lower than 80 pixels "
+    "that are to be compared; landmarks, alignment and embedding are by the same code"
 )
 
 Report = tuple[dict[str, Any], str]
