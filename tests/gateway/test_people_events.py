@@ -375,6 +375,21 @@ async def test_a_backup_comes_back_whole(options: Options, tmp_path: Path) -> No
         assert {row.code for row in again.rows if row.code} == {"Erased", "ExternalIdTaken"}
 
 
+async def test_a_backup_brings_back_nothing_that_shows_somebody_erased_since(options: Options) -> None:
+    async with site(**options) as here:
+        gone, stays = await here.person("Bob", BOB), await here.person("Alice", ALICE)
+        negative = face(near(BOB, 0.8), negative=True, digest="1" * 64)
+        await here.people.enrolment.add(stays.id, negative, ADMIN, force=True)
+        made = await export(here.people.kit, ADMIN)
+        await here.people.erasure.erase(gone.id, ADMIN)
+        kept = face(direction(7), negative=True, digest="2" * 64)
+        await here.people.enrolment.add(stays.id, kept, ADMIN, force=True)
+        report = await here.people.importer.run(made.path, ADMIN, group="", force=False)
+        assert (report.created, report.faces_added) == (0, 0)
+        digests = {row["digest"][:1] for row in (await rows_of(here))["faces"] if row["negative"]}
+        assert digests == {"2"}
+
+
 def plain(rows: list[dict[str, Any]], without: set[str]) -> list[dict[str, Any]]:
     """Rows by id, without what differs by nature."""
     kept = [{name: value for name, value in row.items() if name not in without} for row in rows]

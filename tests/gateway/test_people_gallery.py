@@ -102,6 +102,9 @@ async def test_the_same_bytes_for_all_workers_and_none_of_another_model(tmp_path
         assert all(a is b for a, b in zip(first, second, strict=True))
         assert people_of(decoded(first))[person.id].rows == 1
         assert gallery.needs_reembedding(EMBEDDER) == 1
+        other = face(direction(3), embedder="other@000000000000", negative=True, digest="3" * 64)
+        await here.people.enrolment.add(person.id, other, ADMIN, force=True)
+        assert gallery.needs_reembedding(EMBEDDER) == 1, "of a face that is not theirs no picture is kept"
         assert await gallery.messages("third@2", 0) == (), "no such model here: not served"
 
 

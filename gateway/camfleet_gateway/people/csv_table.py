@@ -18,6 +18,8 @@ EXPORT_COLUMNS = ("id", *COLUMNS)
 MAX_ROWS = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 _PICTURE_SEPARATOR = ";"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes what begins so for a formula and runs it, unless an apostrophe stands before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,19 @@ def read_table(data: bytes) -> list[TableRow]:
                 raise _bad(f"it has more than {MAX_ROWS} lines")
             if len(cells) > len(header):
                 raise _bad(f"line {reader.line_num} has more cells than the header")
-            rows.append(
-                TableRow(reader.line_num, {n: c.strip() for n, c in zip(header, cells, strict=False)})
-            )
+            rows.append(TableRow(reader.line_num, {n: _cell(c) for n, c in zip(header, cells, strict=False)}))
     except csv.Error as error:
         raise _bad(f"line {reader.line_num}: {error}") from None
     return rows
+
+
+def _cell(text: str) -> str:
+    text = text.strip()
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _check_header(header: list[str]) -> None:
@@ -125,7 +134,7 @@ def write_table(rows: list[dict[str, str]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, EXPORT_COLUMNS, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 

@@ -97,12 +97,11 @@ class KnownPeople:
         return len(self._unreadable)
 
     def faces_by_embedder(self) -> Tally[str]:
-        """How many faces there are of each model."""
+        """How many faces there are of each model, those that are not theirs left out."""
         count: Tally[str] = Tally()
         for person in self.people.values():
-            for rows in (person.faces, person.negatives):
-                for embedder, values in rows.items():
-                    count[embedder] += len(values)
+            for embedder, values in person.faces.items():
+                count[embedder] += len(values)
         return count
 
     def index(self, embedder: str, dimensions: int) -> FaceIndex:

@@ -93,7 +93,7 @@ async def person_views(session: AsyncSession, people: Sequence[Person], seen: Se
         ):
             of_person = counts.setdefault(person_id, {})
             of_person[negative] = of_person.get(negative, 0) + count
-            if seen.embedder and embedder != seen.embedder:
+            if seen.embedder and embedder != seen.embedder and not negative:
                 stale[person_id] = stale.get(person_id, 0) + count
         firsts = (
             select(Face.person_id, Face.id)
@@ -157,7 +157,7 @@ def face_view(face: Face, embedder: str, quality: QualityView | None = None) -> 
             "event_id": face.event_id,
             "quality": quality or QualityView(score=face.quality),
             "embedder": face.embedder,
-            "needs_reembedding": bool(embedder) and face.embedder != embedder,
+            "needs_reembedding": bool(embedder) and face.embedder != embedder and not face.negative,
             "created": face.created,
             "url": None if face.negative else face_url(face.person_id, face.id),
         }

@@ -45,7 +45,10 @@ class Reembedding:
         if self._task is not None and not self._task.done():
             return self.view
         async with self._kit.database.session() as session:
-            wanted = select(Face.id).where(Face.embedder != ready.embedder).order_by(Face.person_id, Face.id)
+            # Of a face that is not theirs no picture is kept but the event's.
+            possible = Face.negative.is_(False) | Face.event_id.is_not(None)
+            wanted = select(Face.id).where(Face.embedder != ready.embedder, possible)
+            wanted = wanted.order_by(Face.person_id, Face.id)
             faces = list((await session.scalars(wanted)).all())
             self._kit.audit.add(session, principal, "people.reembed", "", {"faces": len(faces)})
         self._view = ReembedView(
@@ -79,6 +82,10 @@ class Reembedding:
         if face is None or face.embedder == embedder:
             return True
         picture = await asyncio.to_thread(self._kit.snapshots.read_face, face.person_id, face_id)
+        if picture is None and face.negative and face.event_id is not None:
+            picture = await self._kit.events.picture(face.event_id, "crop")
+            if picture is None:
+                return True
         if picture is None:
             return False
         try:

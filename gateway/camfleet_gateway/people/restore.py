@@ -1,6 +1,7 @@
 """From an export back to people, exactly: ids, times, vectors and pictures.
 
-Somebody who was erased since does not come back this way.
+Somebody who was erased since does not come back this way, nor does what others had as not theirs: it may
+show who was erased.
 """
 
 from __future__ import annotations
@@ -50,7 +51,12 @@ async def restore(kit: Kit, archive: Archive, report: ImportReport, principal: P
     Raises:
         RefusedError: The archive is not one of ours, or of a newer program.
     """
-    people, faces = await asyncio.to_thread(_read, archive)
+    created, people, faces = await asyncio.to_thread(_read, archive)
+    async with kit.database.reading() as session:
+        since = select(RemovedPerson.id).where(RemovedPerson.removed >= created).limit(1)
+        somebody_erased = (await session.scalars(since)).first() is not None
+    if somebody_erased:
+        await _leave_out_negatives(kit, faces)
     for start in range(0, len(people), _BATCH):
         batch = _Batch(kit, archive, people[start : start + _BATCH], faces, first=start + 1)
         try:
@@ -65,6 +71,14 @@ async def restore(kit: Kit, archive: Archive, report: ImportReport, principal: P
             report.faces_added += row.faces_added
             report.pictures_refused += len(row.problems)
         await kit.gallery.refresh()
+
+
+async def _leave_out_negatives(kit: Kit, faces: dict[str, list[ExportedFace]]) -> None:
+    """Take out negative faces, but for those that are enrolled still."""
+    async with kit.database.reading() as session:
+        there = set((await session.scalars(select(Face.id).where(Face.negative.is_(True)))).all())
+    for person, told in faces.items():
+        faces[person] = [face for face in told if not face.negative or face.id in there]
 
 
 class _Batch:
@@ -187,7 +201,8 @@ def _picture(archive: Archive, face: ExportedFace) -> bytes:
     return picture
 
 
-def _read(archive: Archive) -> tuple[list[ExportedPerson], dict[str, list[ExportedFace]]]:
+def _read(archive: Archive) -> tuple[float, list[ExportedPerson], dict[str, list[ExportedFace]]]:
+    """When it was made, people, and their faces."""
     try:
         manifest = Manifest.model_validate_json(archive.read(MANIFEST, most=1024 * 1024))
     except ValidationError:
@@ -198,7 +213,7 @@ def _read(archive: Archive) -> tuple[list[ExportedPerson], dict[str, list[Export
     faces: dict[str, list[ExportedFace]] = {}
     for face in _lines(archive, FACES, ExportedFace):
         faces.setdefault(face.person_id, []).append(face)
-    return people, faces
+    return manifest.created, people, faces
 
 
 def _lines(archive: Archive, name: str, model: type[Line]) -> Iterator[Line]:

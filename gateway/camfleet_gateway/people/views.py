@@ -15,21 +15,25 @@ from camfleet_protocol.gallery import PersonId
 GROUPS = ("staff", "visitor", "blocked")
 """Groups that mean something to alerts and the page; others are the user's own."""
 
+_CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\u200e\u200f"))
+"""Some scripts need these to be written: joiners, and marks of direction. Nobody sees them by themselves."""
+
 
 def _plain(text: str) -> str:
     """One line of text, as people see it.
 
     Raises:
-        ValueError: Control characters are in it.
+        ValueError: Control characters are in it, or such as show it otherwise than it is.
     """
     text = unicodedata.normalize("NFC", text).strip()
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+    if any(unicodedata.category(character) in _CONTROLS for character in text.translate(_JOINERS)):
         raise ValueError("must be one line of text")
     return text
 
 
 def _named(text: str) -> str:
-    if not text:
+    if not text.translate(_JOINERS).strip():
         raise ValueError("must not be empty")
     return text
 
