@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -170,11 +171,15 @@ async def test_who_comes_first_does_not_decide_how_long_a_vector_is(tmp_path: Pa
         await site.store.stop()
 
 
-async def test_what_a_search_finds_broken_is_mended(site: Site) -> None:
+@pytest.mark.parametrize("lost", ["collection", "files"])
+async def test_what_a_search_finds_broken_is_mended(site: Site, lost: str) -> None:
     await site.see("e1", 1)
     await site.vectors.step()
-    name = site.vectors._current[model_hash(MODEL)].text(prefix(site.store.sealer.key_id))
-    await site.vectors._run(site.vectors.index.drop, name)
+    if lost == "collection":
+        name = site.vectors._current[model_hash(MODEL)].text(prefix(site.store.sealer.key_id))
+        await site.vectors._run(site.vectors.index.drop, name)
+    else:
+        shutil.rmtree(site.folder / "milvus")
     running = asyncio.create_task(site.vectors.run())
     found: list[str] = []
     try:
@@ -184,7 +189,7 @@ async def test_what_a_search_finds_broken_is_mended(site: Site) -> None:
                     found = await site.find(1)
                 except UnavailableError:
                     await asyncio.sleep(0.05)
-        assert found == ["e1"]
+        assert found == ["e1"] and (site.folder / "milvus").exists()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -248,8 +253,6 @@ async def test_the_index_is_mended_after_a_crash(
 async def test_many_of_the_same_time_and_a_lost_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     monkeypatch.setattr("camfleet_gateway.vectors.service._WINDOW", 4)
     monkeypatch.setattr("camfleet_gateway.vectors.service._PAGE", 3)
     async with starting(tmp_path) as site:

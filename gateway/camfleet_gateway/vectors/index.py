@@ -239,8 +239,7 @@ class Index:
             )
 
         self._run(make)
-        self._dimensions[name] = dimensions
-        return dimensions
+        return self._dimensions.setdefault(name, dimensions)
 
     def drop(self, name: str) -> None:
         """Remove a collection with its files."""
@@ -358,6 +357,9 @@ class Index:
             self._loaded.add(name)
 
     def _run(self, call: Callable[[Any], T]) -> T:
+        if self._lite is not None and not self._data.exists():
+            logger.warning("the files of the index of vectors are gone")
+            self.reset()  # else it would go on with what it has in memory
         self.open()
         client = self._client
         assert client is not None

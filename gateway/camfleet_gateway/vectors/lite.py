@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 _MAX_SOCKET_PATH = 100
 
 
@@ -56,6 +58,8 @@ class Lite:
         try:
             self._server.stop(1).wait()
             self._database.close()
+        except Exception as error:  # it writes to its folder, which may be gone or full
+            logger.warning("milvus-lite did not end well: %s", type(error).__name__)
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
