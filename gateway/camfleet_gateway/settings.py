@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from camfleet_protocol.camera import DnsLabel
+from camfleet_protocol.fields import ModelName
 from camfleet_protocol.logs import LogFormat, LogLevel
 
 _ANY_ADDRESS = "0.0.0.0"
@@ -93,7 +94,7 @@ class GatewaySettings(BaseModel):
     model_dir: Path | None = Field(
         None, description="Folder with models' weights; without it nobody can be enrolled from pictures."
     )
-    embedder: DnsLabel = Field("mobilefacenet", description="Embedding model for enrolment and face search.")
+    embedder: ModelName = Field("mobilefacenet", description="Embedding model for enrolment and face search.")
     key_file: Path | None = Field(
         None,
         description="File with the key for vectors in the database: 32 random bytes in base64. By default "

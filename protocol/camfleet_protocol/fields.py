@@ -184,6 +184,15 @@ DnsSubdomain = Annotated[
         f"^{_SUBDOMAIN}$",
     ),
 ]
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_LABEL),
+    Form(
+        "must be the name of a model, such as buffalo_l: lower-case letters, digits, '-', '_' and '.'",
+        r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$",
+    ),
+]
+"""A file (without .onnx) or folder of the model folder; a part of a path, never a path."""
 _QUALIFIED = Form(
     "must be a Kubernetes label key, such as zone or example.com/zone", f"^({_SUBDOMAIN}/)?{_NAME}$"
 )

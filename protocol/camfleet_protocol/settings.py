@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from camfleet_protocol import vision
 from camfleet_protocol.camera import Camera, CameraProfile, DnsLabel, Fps, SharedSpec
+from camfleet_protocol.fields import ModelName
 
 
 class _Settings(BaseModel):
@@ -51,7 +52,7 @@ class FaceRecognitionSettings(_Settings):
     """Recognition of enrolled people, off by default; a threshold that is None is the model's own."""
 
     enabled: bool = False
-    model: DnsLabel = "mobilefacenet"
+    model: ModelName = "mobilefacenet"
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
     margin: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
     min_face_pixels: Annotated[int, Field(ge=0, le=4096)] = 40

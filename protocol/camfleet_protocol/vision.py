@@ -19,6 +19,7 @@ from camfleet_protocol.fields import (
     Form,
     Fps,
     Fraction,
+    ModelName,
     Rule,
     Spec,
     rules,
@@ -126,8 +127,9 @@ class FaceRecognitionSpec(Spec):
     enabled: Flag | None = None
     """Whether faces are compared with the enrolled people; privacy.retentionDays must be set, too. Unset:
     false."""
-    model: DnsLabel | None = None
-    """Name of the embedding model in the model folder. Unset: mobilefacenet."""
+    model: ModelName | None = None
+    """Name of the embedding model in the model folder, such as mobilefacenet or, for a pack of insightface,
+    buffalo_l. Unset: mobilefacenet."""
     threshold: Fraction | None = None
     """Least cosine similarity to a person for a face to be theirs. Unset: the model's own."""
     margin: Fraction | None = None

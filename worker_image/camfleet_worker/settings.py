@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from camfleet_protocol.camera import DEFAULT_NAMESPACE, DnsLabel, Source, problem_lines
+from camfleet_protocol.fields import ModelName
 from camfleet_protocol.logs import LogFormat, LogLevel
 from camfleet_protocol.messages import CameraId
 from camfleet_protocol.settings import Settings
@@ -29,7 +30,7 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 DetectorName = Annotated[DnsLabel, BeforeValidator(lambda name: str(name).lower())]
 """Existing deployments write `YuNet`."""
 EmbedderName = Annotated[
-    DnsLabel | None,
+    ModelName | None,
     BeforeValidator(lambda name: None if str(name or "").lower() in ("", "none") else str(name).lower()),
 ]
 """Existing deployments write `MobileFaceNet`, or `none`."""

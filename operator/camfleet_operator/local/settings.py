@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from camfleet_protocol.camera import DnsLabel
+from camfleet_protocol.fields import ModelName
 from camfleet_protocol.logs import LogFormat, LogLevel
 
 
@@ -42,7 +42,7 @@ class LocalSettings(BaseModel):
         None,
         description="File with the key for vectors of faces; by default one is made in the state folder.",
     )
-    embedder: DnsLabel = Field("mobilefacenet", description="Embedding model for enrolment and face search.")
+    embedder: ModelName = Field("mobilefacenet", description="Embedding model for enrolment and face search.")
     retention_days: int = Field(
         30, ge=1, le=3650, description="Days for which events are kept whose camera says nothing else."
     )
