@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from camfleet_gateway.clock import Clock
@@ -23,6 +24,7 @@ from camfleet_gateway.limits import TokenBucket
 from camfleet_gateway.status import Facts
 from camfleet_gateway.store.batches import StoreResult
 from camfleet_gateway.store.errors import StoreError, UnavailableError
+from camfleet_protocol.appearance import APPEARANCE, Appearance
 from camfleet_protocol.logs import ContextAdapter
 from camfleet_protocol.messages import EventAck, EventRecord, WorkerEvent
 from camfleet_protocol.redaction import redact
@@ -38,6 +40,10 @@ _FLOAT16 = np.dtype("<f2")
 _OUR_TYPES = re.compile(r"(alert|camera)(\.|$)")
 _OUR_IDS = ("al-", "ae-", "gw-")
 """What only the gateway tells: alerts, and how its cameras are."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Others could not be a part of a path: nobody could open or delete such an event."""
+_LATEST = 32_503_680_000.0
+"""The year 3000: beyond it is no time that a browser can show."""
 
 
 class EventSink(Protocol):
@@ -139,15 +145,16 @@ class EventIntake:
             self._rate.take(1, self._clock.monotonic())
 
     async def _store(self, message: WorkerEvent, camera: str, facts: Callable[[], Facts]) -> None:
-        if _is_ours(message.event):
-            self._bad("an event is one that only the gateway makes")
+        if problem := _problem(message.event):
+            self._bad(problem)
             self._acknowledge(EventAck(id=message.event.id, revision=message.event.revision))
             return
         record = message.event.model_copy(
             update={
                 "camera": camera,
+                "time": message.event.time if message.event.time < _LATEST else self._clock.wall(),
                 "message": redact(message.event.message),
-                "data": redacted(message.event.data),
+                "data": self._shaped(message.event.type, redacted(message.event.data)),
             }
         )
         crop, scene = self._picture(message.crop, "crop"), self._picture(message.scene, "scene")
@@ -183,6 +190,19 @@ class EventIntake:
                 break
         self._acknowledge(EventAck(id=record.id, revision=record.revision))
 
+    def _shaped(self, type_: str, data: dict[str, object]) -> dict[str, object]:
+        """An appearance's data without what is not as it must be: pages and programs rely on that."""
+        if type_ != APPEARANCE:
+            return data
+        try:
+            Appearance.model_validate(data)
+        except ValidationError as error:
+            wrong = {problem["loc"][0] for problem in error.errors() if problem["type"] != "missing"}
+            if wrong:
+                self._bad("the data of an appearance are not as they must be")
+            return {name: value for name, value in data.items() if name not in wrong}
+        return data
+
     def _picture(self, text: str, what: str) -> bytes:
         data = _decoded(text)
         if data is None or len(data) > MAX_PICTURE_BYTES or (data and not data.startswith(_JPEG)):
@@ -198,9 +218,13 @@ class EventIntake:
         return data
 
 
-def _is_ours(record: EventRecord) -> bool:
-    """Whether an event says of itself that the gateway made it."""
-    return record.id.startswith(_OUR_IDS) or _OUR_TYPES.match(record.type) is not None
+def _problem(record: EventRecord) -> str:
+    """Why an event cannot be taken; empty if it can."""
+    if not _ID.fullmatch(record.id):
+        return "the id of an event is not of letters, digits, - and _"
+    if record.id.startswith(_OUR_IDS) or _OUR_TYPES.match(record.type):
+        return "an event is one that only the gateway makes"
+    return ""
 
 
 def redacted(data: dict[str, object]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -206,6 +207,9 @@ async def test_what_can_never_be_stored_does_not_hold_up_the_rest(
         ("alert", "appearance", False),
         ("a", "alerted", False),
         ("a", "cameras", False),
+        ("a/b", "appearance", True),
+        ("a\nb", "appearance", True),
+        ("..", "appearance", True),
     ],
 )
 async def test_a_worker_tells_nothing_in_the_name_of_the_gateway(
@@ -218,6 +222,27 @@ async def test_a_worker_tells_nothing_in_the_name_of_the_gateway(
         assert await site.acknowledged(2) == [(event_id, 2), ("after", 0)]
         assert [stored.id for stored, _ in site.stored] == (["after"] if ours else [event_id, "after"])
         assert len(site.problems) == ours
+
+
+async def test_what_no_page_can_show_is_left_out() -> None:
+    async with Site().running() as site:
+        for number, data in enumerate(
+            (
+                {"kind": "face", "label": 5, "zones": "hall", "more": 1},
+                {"zones": [None], "started": 1.0, "seen": 2.0, "kind": "face"},
+                {"kind": "face", "label": "face", "track": 1, "person": {"id": 5}, "box": [2, 0, 0, 0]},
+            )
+        ):
+            record = EventRecord(id=f"e{number}", time=9e12, camera="x", type="appearance", data=data)
+            site.intake.take(WorkerEvent(event=record))
+        await site.acknowledged(3)
+        assert [record.data for record, _ in site.stored] == [
+            {"kind": "face", "more": 1},
+            {"started": 1.0, "seen": 2.0, "kind": "face"},
+            {"kind": "face", "label": "face", "track": 1},
+        ]
+        assert all(abs(record.time - time.time()) < 60 for record, _ in site.stored)
+        assert len(site.problems) == 3
 
 
 async def test_memory_is_bounded_by_number_and_bytes_and_given_back() -> None:
