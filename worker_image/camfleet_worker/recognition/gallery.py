@@ -129,7 +129,8 @@ class Gallery:
         Returns:
             The best and the next person, by the weighted mean over the pictures of the similarity to the
             nearest of the person's faces. A person is left out if a face that is not theirs (a negative) is
-            as near as their own.
+            as near as their own. It is looked for among the `_CANDIDATES` people whose centres are nearest:
+            of thousands, whoever is enrolled with pictures that are hardly alike may not be among them.
         """
         if not self._ids or not len(embeddings):
             return MatchResult(None, None, self.version)
