@@ -160,6 +160,7 @@ def _pictures() -> Row:
                     for step in ("captured", "inferred", "encoded", "published")
                 ),
                 unit="ops",
+                width=6,
             ),
             graph(
                 "Pictures given up",
@@ -168,6 +169,7 @@ def _pictures() -> Row:
                 (CAMERA.rate("frames_dropped_total", "reason"), "{{reason}}"),
                 unit="ops",
                 stack=True,
+                width=6,
             ),
             graph(
                 "Detections",
@@ -175,6 +177,15 @@ def _pictures() -> Row:
                 (CAMERA.rate("detections_total", "kind"), "{{kind}}"),
                 unit="cps",
                 stack=True,
+                width=6,
+            ),
+            graph(
+                "Events lost",
+                "That the worker's outbox had no room for; the others wait there until the gateway has stored "
+                "them.",
+                (CAMERA.rate("events_dropped_total"), "lost"),
+                unit="cps",
+                width=6,
             ),
         ],
     )

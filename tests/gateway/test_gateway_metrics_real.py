@@ -28,6 +28,7 @@ CAMERA: dict[str, tuple[str, set[str]]] = {
     "source_reconnects": ("counter", set()),
     "inference_seconds": ("summary", set()),
     "detections": ("counter", {"kind"}),
+    "events_dropped": ("counter", set()),
     "worker_cpu_seconds": ("counter", set()),
     "worker_resident_memory_bytes": ("gauge", set()),
     "viewers": ("gauge", set()),

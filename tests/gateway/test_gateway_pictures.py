@@ -52,6 +52,7 @@ async def test_legacy_protocol(gateway: GatewayProcess, door: Camera, publish: A
                 "score": 0.9,
                 "box": [0.1, 0.2, 0.3, 0.4],
                 "landmarks": [],
+                "person": "",
             }
         await first.send("ping")
         assert await asyncio.wait_for(first.recv(), 15) == "pong"

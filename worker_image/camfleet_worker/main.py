@@ -9,6 +9,7 @@ import sqlite3
 import sys
 
 from camfleet_protocol.logs import configure_logging
+from camfleet_worker.heap import keep_heap_small
 from camfleet_worker.log import get_logger, set_context
 from camfleet_worker.settings import WorkerSettings
 
@@ -29,6 +30,7 @@ def run(settings: WorkerSettings) -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(settings.threads))
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    keep_heap_small()
     configure_logging(settings.log_level, settings.log_format)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     logging.captureWarnings(True)
