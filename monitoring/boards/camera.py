@@ -181,8 +181,7 @@ def _pictures() -> Row:
             ),
             graph(
                 "Events lost",
-                "That the worker's outbox had no room for; the others wait there until the gateway has stored "
-                "them.",
+                "That the worker's outbox had no room for; the others wait there until the gateway has them.",
                 (CAMERA.rate("events_dropped_total"), "lost"),
                 unit="cps",
                 width=6,
