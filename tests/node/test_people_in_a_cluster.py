@@ -372,7 +372,8 @@ def test_nothing_says_the_name_or_reports_anywhere_and_memory_is_bounded(site: S
         now, peak = site.memory(program)
         print(f"{program}: {now / 1e6:.0f} MB, at most {peak / 1e6:.0f} MB")
         assert peak < most
-        # ONNX Runtime's reports would lie there before they are sent.
-        assert json.loads(site.inside(program, "python3", "-c", LOOK))["left in /tmp"] == []
+        # ONNX Runtime's reports would lie there before they are sent; the socket of the index may.
+        left = json.loads(site.inside(program, "python3", "-c", LOOK))["left in /tmp"]
+        assert [name for name in left if not name.startswith("camfleet-")] == []
     pods = [pod for where in (RELEASE, NAMESPACE) for pod in plane.items(f"/api/v1/namespaces/{where}/pods")]
     assert all(status["restartCount"] == 0 for pod in pods for status in pod["status"]["containerStatuses"])

@@ -223,3 +223,19 @@ def test_this_is_and_is_not(make_site: Callable[..., Site], pages: Pages) -> Non
     eventually(
         lambda: httpx.get(f"{site.url}/api/events/seen-1", timeout=10).json()["person"] is None, "nobody"
     )
+
+
+def test_an_answer_that_is_cut_off_is_none(make_site: Callable[..., Site], pages: Pages) -> None:
+    page = pages.open(make_site().url)
+    page.route(
+        "**/api/cut",
+        lambda route: route.fulfill(status=200, content_type="application/json", body='{"id": "thing'),
+    )
+    said = page.evaluate(
+        """async () => {
+            const { call } = await import("/static/js/api.js");
+            try { await call("GET", "/api/cut"); return "taken"; }
+            catch (error) { return `${error.name} ${error.code}`; }
+        }"""
+    )
+    assert said == "ApiError unreachable"

@@ -53,20 +53,24 @@ async function request(method, path, { body, type, timeout = TIMEOUT_MS, signal 
       signal: AbortSignal.any(limits),
     });
   } catch {
-    throw new ApiError(0, signal?.aborted ? { code: "aborted", message: "No longer wanted" } : undefined);
+    throw cutOff(signal);
   }
   if (!answer.ok) {
-    const { error } = await decoded(answer);
+    const { error } = await answer.json().catch(() => ({})); // an error page of a proxy; the status says enough
     throw new ApiError(answer.status, error ?? { code: "http", message: `Error ${answer.status}` });
   }
   return answer;
 }
 
-async function decoded(answer) {
+const cutOff = (signal) => new ApiError(0, signal?.aborted ? { code: "aborted", message: "No longer wanted" } : undefined);
+
+/** The JSON of an answer; null for 204. @throws {ApiError} it ends too early, by whoever's will */
+async function decoded(answer, signal) {
+  if (answer.status === 204) return null;
   try {
     return await answer.json();
   } catch {
-    return {}; // An error page of a proxy; the status says enough.
+    throw cutOff(signal);
   }
 }
 
@@ -79,12 +83,13 @@ async function decoded(answer) {
 export async function call(method, path, body, options = {}) {
   const content = body === undefined ? {} : { body: JSON.stringify(body), type: "application/json" };
   const answer = await request(method, path, { ...options, ...content });
-  return answer.status === 204 ? null : decoded(answer);
+  return decoded(answer, options.signal);
 }
 
 /** Send a file as it is; the answer is decoded JSON. @throws {ApiError} */
 export async function send(path, file, { type = file.type, ...options } = {}) {
-  return decoded(await request("POST", path, { body: file, type: type || "application/octet-stream", ...options }));
+  const answer = await request("POST", path, { body: file, type: type || "application/octet-stream", ...options });
+  return decoded(answer, options.signal);
 }
 
 /** Get something that is not JSON, such as a picture. @throws {ApiError} */
