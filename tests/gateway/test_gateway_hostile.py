@@ -87,6 +87,12 @@ def test_random_messages_of_workers(
     hall = put_camera(state, test_pattern("hall"))
     hello = '{"op":"hello","camera":"default.hall","attempt":1}'
 
+    def names() -> list[str]:
+        cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=15).json()["cameras"]
+        return [camera["name"] for camera in cameras]
+
+    asyncio.run(eventually(lambda: names() == ["door", "hall"], "the gateway knows the hall"))
+
     @FUZZ
     @given(st.lists(MESSAGE, min_size=1, max_size=8))
     def run(messages: list[Any]) -> None:
@@ -102,8 +108,7 @@ def test_random_messages_of_workers(
         assert gateway.process.poll() is None
 
     run()
-    cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=15).json()
-    assert [camera["name"] for camera in cameras["cameras"]] == ["door", "hall"]
+    assert names() == ["door", "hall"]
 
 
 def test_random_bytes_instead_of_http(gateway: GatewayProcess) -> None:
