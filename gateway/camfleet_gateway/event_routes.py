@@ -8,26 +8,20 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from camfleet_gateway.auth import ALL_PICTURES, Role
-from camfleet_gateway.event_filter import MAX_CHARACTERS, event_filter
+from camfleet_gateway.event_filter import event_filter
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.identity import Problem
 from camfleet_gateway.models import ErrorView, EventList
 from camfleet_gateway.store.query import MAX_LIMIT, Cursor
 from camfleet_gateway.store.snapshots import Picture
 from camfleet_gateway.store.view import EventView
+from camfleet_gateway.stored_routes import REFUSED, Filter, Time
 
 PICTURE_SECONDS = 300
 """How long a browser may show a picture again without asking."""
 _MAX_ENTRIES = 1000
 
 EventId = Annotated[str, Path(min_length=1, max_length=64)]
-Filter = Annotated[str | None, Query(max_length=MAX_CHARACTERS)]
-Time = Annotated[str | None, Query(max_length=40, description="Unix seconds")]
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorView, "description": "No valid token"},
-    403: {"model": ErrorView, "description": "The role does not suffice"},
-    503: {"model": ErrorView, "description": "The database is away"},
-}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView, "description": "No such event"}}
 _JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}}, "description": "One JPEG picture"},
@@ -59,7 +53,7 @@ def add_events(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes."""
     store = gateway.store
     require = gateway.identity.require
-    api = APIRouter(tags=["events"], responses=_REFUSED)
+    api = APIRouter(tags=["events"], responses=REFUSED)
 
     async def found(event_id: str) -> EventView:
         event = await store.events.get(event_id) if event_id.isprintable() else None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select, tuple_, update
 
 from camfleet_gateway.auth import Role
-from camfleet_gateway.event_filter import MAX_CHARACTERS, event_filter
+from camfleet_gateway.event_filter import event_filter
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.identity import Problem
 from camfleet_gateway.models import ErrorView
@@ -20,17 +20,11 @@ from camfleet_gateway.store.query import MAX_LIMIT, Cursor
 from camfleet_gateway.store.service import Store
 from camfleet_gateway.store.tables import Alert
 from camfleet_gateway.store.view import EventView
+from camfleet_gateway.stored_routes import REFUSED, Filter, Time
 from camfleet_protocol.messages import EventRecord
 
 logger = logging.getLogger(__name__)
 
-Filter = Annotated[str | None, Query(max_length=MAX_CHARACTERS)]
-Time = Annotated[str | None, Query(max_length=40, description="Unix seconds")]
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorView, "description": "No valid token"},
-    403: {"model": ErrorView, "description": "The role does not suffice"},
-    503: {"model": ErrorView, "description": "The database is away"},
-}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView, "description": "No such alert"}}
 
 
@@ -61,7 +55,7 @@ def add_alerts(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes."""
     store = gateway.store
     require = gateway.identity.require
-    api = APIRouter(tags=["alerts"], responses=_REFUSED)
+    api = APIRouter(tags=["alerts"], responses=REFUSED)
 
     @api.get("/api/alerts", dependencies=[Depends(require(Role.VIEWER))])
     async def list_alerts(

@@ -11,18 +11,17 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from pydantic import BaseModel, Field
 
 from camfleet_gateway.auth import Principal, Role
-from camfleet_gateway.event_filter import MAX_CHARACTERS, event_filter
+from camfleet_gateway.event_filter import event_filter
 from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.identity import Problem
 from camfleet_gateway.models import ErrorView
 from camfleet_gateway.people.embeddings import from_bytes
 from camfleet_gateway.people.problems import RefusedError
 from camfleet_gateway.store.view import EventView
+from camfleet_gateway.stored_routes import Filter, Time
 from camfleet_gateway.vectors.index import IndexUnavailableError, Wanted
 from camfleet_gateway.vectors.search import DEFAULT_MINIMUM, MAX_LIMIT, Faces, FaceSearch
 
-Filter = Annotated[str | None, Query(max_length=MAX_CHARACTERS)]
-Time = Annotated[str | None, Query(max_length=40, description="Unix seconds")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Events at most")]
 Minimum = Annotated[float, Query(ge=-1, le=1, description="Least cosine similarity")]
 Id = Annotated[str | None, Query(min_length=1, max_length=64)]

@@ -12,14 +12,10 @@ from camfleet_gateway.gateway import Gateway
 from camfleet_gateway.identity import Problem
 from camfleet_gateway.models import ErrorView
 from camfleet_gateway.store.query import Cursor
+from camfleet_gateway.stored_routes import REFUSED
 from camfleet_gateway.webhooks.queue import Counts
 
 MAX_DEAD = 500
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorView, "description": "No valid token"},
-    403: {"model": ErrorView, "description": "The role does not suffice"},
-    503: {"model": ErrorView, "description": "The database is away"},
-}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorView, "description": "No such message among those given up"}
 }
@@ -69,7 +65,7 @@ def add_webhooks(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes."""
     require = gateway.identity.require
     sender, store = gateway.webhooks, gateway.store
-    api = APIRouter(tags=["webhooks"], responses=_REFUSED)
+    api = APIRouter(tags=["webhooks"], responses=REFUSED)
 
     @api.get("/api/webhooks", dependencies=[Depends(require(Role.OPERATOR))])
     async def list_webhooks() -> WebhookList:
