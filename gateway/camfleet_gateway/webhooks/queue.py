@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.store.database import Database
@@ -25,6 +24,8 @@ KEEP_DEAD = 10_000
 """Of one webhook; the newest ones."""
 KEEP_DEAD_SECONDS = 30 * 86400.0
 _DIGITS = 40
+
+_DELIVERIES = Delivery.metadata.tables[Delivery.__tablename__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,7 @@ class Queue:
 
     async def add(self, session: AsyncSession, rows: Sequence[dict[str, object]]) -> None:
         """Write messages in the transaction of `session`; those that are there already stay."""
-        dialect = sqlite if self._database.sqlite else postgresql
-        statement = dialect.insert(Delivery).on_conflict_do_nothing(index_elements=["id"])
+        statement = self._database.insert(_DELIVERIES).on_conflict_do_nothing(index_elements=["id"])
         await session.execute(statement, list(rows))
 
     async def take(self, webhook: str, now: float, limit: int) -> list[Message]:
