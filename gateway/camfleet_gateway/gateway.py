@@ -104,13 +104,19 @@ class Gateway:
             BackendError: The cluster cannot be addressed.
             StoreError: What is kept is of a newer Camfleet, or sealed with another key.
         """
-        await self.store.start(self.failed.set)
+        # The directory first: what it refuses, it refuses at once.
+        await self.directory.start(self.failed.set)
+        try:
+            await self.store.start(self.failed.set)
+        except BaseException:
+            await self.directory.stop()
+            raise
         try:
             await self.people.start(self.failed.set)
-            await self.directory.start(self.failed.set)
         except BaseException:
             await self.people.stop()
             await self.store.stop()
+            await self.directory.stop()
             raise
         self._tasks = [
             start_task(self.hub.run(), name="hub-ticker", failed=self.failed.set),

@@ -102,7 +102,7 @@ async def test_a_stop_does_not_wait_for_those_who_read_nothing(
 def test_it_ends_with_its_parent(start: Callable[..., GatewayProcess]) -> None:
     gateway = start()
     gateway.close_input()
-    assert gateway.process.wait(10) == 0
+    assert gateway.process.wait(30) == 0
 
 
 def test_it_says_where_it_listens(start: Callable[..., GatewayProcess], state: StateFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -226,3 +227,25 @@ async def test_without_a_data_folder_everything_ends_with_the_gateway() -> None:
     assert list(store.folder.rglob("*.crop.jpg"))
     await store.stop()
     assert not store.folder.exists()
+
+
+async def test_what_is_cancelled_in_a_transaction_leaves_it_in_good_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A gateway that stops cancels its tasks wherever they are; nothing of that is an error in its log."""
+
+    async def write(store: Store) -> None:
+        async with store.database.session() as session:
+            await session.execute(text("UPDATE facts SET value = value"))
+
+    async with opened(tmp_path) as store:
+        for number in range(300):
+            task = asyncio.create_task(write(store))
+            await asyncio.wait({task}, timeout=number * 20e-6)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        last = asyncio.create_task(write(store))
+        await asyncio.sleep(0.001)
+        last.cancel()
+        await asyncio.gather(last, return_exceptions=True)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -76,6 +76,8 @@ class Database:
         self._write = async_sessionmaker(
             self._engine.execution_options(**{_WRITES: True}), expire_on_commit=False
         )
+        self._endings: set[asyncio.Task[None]] = set()
+        """Transactions that are being ended, also those whose task was cancelled."""
         self._writer = asyncio.Lock()
         self._writing: asyncio.Task[Any] | None = None
         self._said = ""
@@ -107,6 +109,7 @@ class Database:
         """Close all connections, unless the database is stuck."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*self._endings, return_exceptions=True)
                 await self._engine.dispose()
         for connection in tuple(self._connections):
             if not connection.is_closed():
@@ -165,7 +168,8 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self, make: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
-        async with make() as session:
+        session = make()
+        try:
             try:
                 await session.connection()
             except sql_errors.DBAPIError as error:
@@ -176,13 +180,27 @@ class Database:
                 if not _is_asyncpg(error):
                     raise
                 raise UnavailableError(f"the database does not answer: {_words(error)}") from error
-            try:
-                yield session
-                await session.commit()
-            except sql_errors.DBAPIError as error:
+            yield session
+        except BaseException as error:
+            await self._to_the_end(session.close())
+            if isinstance(error, sql_errors.DBAPIError):
                 raise self._translated(error) from error
-            except TimeoutError as error:
+            if isinstance(error, TimeoutError):
                 raise UnavailableError("the database takes too long to answer") from error
+            raise
+        try:
+            await self._to_the_end(_commit(session))
+        except sql_errors.DBAPIError as error:
+            raise self._translated(error) from error
+        except TimeoutError as error:
+            raise UnavailableError("the database takes too long to answer") from error
+
+    async def _to_the_end(self, ending: Coroutine[Any, Any, None]) -> None:
+        """End a transaction, also where the task is cancelled meanwhile; `close` waits for that."""
+        task = asyncio.create_task(ending)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        await asyncio.shield(task)
 
     def _translated(self, error: sql_errors.DBAPIError) -> Exception:
         """The same as an error of ours, if trying again may help."""
@@ -199,6 +217,13 @@ class Database:
             logger.error("%s", words)
             self._said = words
         return UnavailableError(words)
+
+
+async def _commit(session: AsyncSession) -> None:
+    try:
+        await session.commit()
+    finally:
+        await session.close()
 
 
 def _postgresql_engine(url: str, connections: WeakSet[Any]) -> AsyncEngine:
