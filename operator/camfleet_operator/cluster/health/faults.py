@@ -63,6 +63,11 @@ class CameraFacts:
     crashing: bool = False
     absent: bool = False
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a gateway has its worker."""
+        return self.evidence is not None and bool(self.evidence.health.worker_connected)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
@@ -94,6 +99,11 @@ class Attribution:
 
     faults: Mapping[str, Fault]
     nodes: Mapping[str, NodeReport]
+
+    def is_dead(self, node: str) -> bool:
+        """Whether a node is lost with all its workers."""
+        report = self.nodes.get(node)
+        return report is not None and report.state is NodeState.DEAD
 
 
 def attribute(
@@ -156,7 +166,7 @@ def _report(
     stranded = sum(faults[camera.key] is Fault.STARTING and not camera.running for camera in placed)
     late = node.lease_late if node is not None else None
     count = len(placed)
-    if late and gone == telling and gone + stranded > 0 and not any(map(_is_heard, placed)):
+    if late and gone == telling and gone + stranded > 0 and not any(camera.is_connected for camera in placed):
         return NodeReport(NodeState.DEAD, "workers gone and Lease late", count, len(bad))
     if (sure >= _SEVERAL and 2 * sure >= telling) or (sure >= 2 and sure == telling):
         return NodeReport(NodeState.FAULTY, "several of its workers are bad together", count, len(bad))
@@ -176,10 +186,6 @@ def _is_gone(camera: CameraFacts) -> bool:
     if camera.evidence is None or not camera.established:
         return False
     return camera.absent or camera.evidence.health.worker_connected is False
-
-
-def _is_heard(camera: CameraFacts) -> bool:
-    return camera.evidence is not None and bool(camera.evidence.health.worker_connected)
 
 
 def count_nodes(nodes: Mapping[str, NodeReport]) -> dict[str, int]:

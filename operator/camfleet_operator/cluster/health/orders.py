@@ -24,6 +24,11 @@ class Reason(Enum):
         """Whether something has failed, so that the next move waits longer."""
         return self not in (Reason.RELIEF, Reason.REQUESTED)
 
+    @property
+    def is_node(self) -> bool:
+        """Whether a node is left, with all cameras that are bad there."""
+        return self in (Reason.NODE_LOST, Reason.NODE_FAULT)
+
 
 class Act(Enum):
     """What is decided about a camera."""
@@ -66,6 +71,11 @@ class Moved:
     from_node: str
     count: int
     request: str = ""
+
+    @property
+    def with_node(self) -> bool:
+        """Whether it was moved because a node was at fault."""
+        return any(self.reason == reason.value for reason in Reason if reason.is_node)
 
 
 @dataclass(frozen=True, slots=True)
