@@ -429,6 +429,25 @@ def test_a_worker_that_keeps_ending_is_moved_though_it_never_came() -> None:
     assert looping.moved("ns.c0001") == ["WorkerFault"]
 
 
+@pytest.mark.parametrize("before", [WELL, HUNG])
+def test_while_its_image_is_pulled_a_worker_is_not_judged_by_the_one_before_it(before: Health) -> None:
+    fleet = fleet_of(6, 12, start_grace=60.0)
+    if before is not WELL:
+        fleet.sick["ns.c0001"] = before
+    fleet.read()
+    new = replace(fleet.facts["ns.c0001"], pod_uid="new", running=False, created_at=fleet.wall)
+    fleet.facts["ns.c0001"] = new
+    fleet.tick()  # what was read last is of the worker before
+    fleet.sick["ns.c0001"] = GONE
+    fleet.run(300)
+    assert fleet.moves == []
+    fleet.facts["ns.c0001"] = replace(fleet.facts["ns.c0001"], running=True)
+    fleet.run(50)
+    assert fleet.moves == [], "it has a minute to come"
+    fleet.run(20)
+    assert fleet.moved("ns.c0001") == ["WorkerFault"]
+
+
 def test_what_arrives_on_a_node_that_is_dead_already_leaves_it_again() -> None:
     fleet = fleet_of(4, 8)
     fleet.kill("n000")

@@ -63,7 +63,7 @@ class CameraMemory:
         memory = cls(camera.pod_uid, now - max(0.0, wall - camera.created_at))
         if camera.ready_since:
             memory.healthy_since = now - max(0.0, wall - camera.ready_since)
-            memory.connected = True
+            memory.connected = camera.running  # else the status still speaks of the worker before it
         return memory
 
     # ── What has happened ───────────────────────────────────────────────────────────────────────────
@@ -118,7 +118,8 @@ class CameraMemory:
             self.absent_since = now
         if evidence is None or evidence.health.verdict is Verdict.UNKNOWN:
             return
-        self.connected = self.connected or bool(evidence.health.worker_connected)
+        # Before its container runs, whoever was read to be connected is the worker before it.
+        self.connected = self.connected or (self.ran and bool(evidence.health.worker_connected))
         if evidence.health.verdict is Verdict.HEALTHY:
             self.crashing_since = None
             if self.healthy_since is None:
