@@ -2,7 +2,8 @@
 
 A person has one centre, the mean of their faces, and the faces themselves. All centres are compared at once;
 the faces, kept as bytes, only of the people whose centres are nearest. So neither time nor memory grows much
-with the pictures that people are enrolled with; bench/README.md has the figures.
+with the pictures that people are enrolled with. Where the centres are too many for the processor's caches,
+those that cannot be the nearest are told by a copy in bytes (`Shortlist`). bench/README.md has the figures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camfleet_protocol.gallery import GalleryPart, GalleryPerson, GalleryUpdate
+from camfleet_worker.recognition.shortlist import Shortlist
 
 MAX_PEOPLE = 100_000
 _CANDIDATES = 32
@@ -94,6 +96,7 @@ class Gallery:
         self._faces: _Indexes = np.zeros(0, np.intp)
         """So many of them are faces, the rest are negatives."""
         self._comparable: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._shortlist: Shortlist | None = None
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -108,7 +111,8 @@ class Gallery:
     @property
     def bytes(self) -> int:
         """Memory of the vectors."""
-        return int(self._centres.nbytes + self._rows.nbytes + self._scales.nbytes)
+        vectors = self._centres.nbytes + self._rows.nbytes + self._scales.nbytes
+        return vectors + (self._shortlist.nbytes if self._shortlist is not None else 0)
 
     def match(
         self,
@@ -136,11 +140,11 @@ class Gallery:
             return MatchResult(None, None, self.version)
         shares = np.ones(len(embeddings), np.float32) if weights is None else np.asarray(weights, np.float32)
         shares = shares / max(float(shares.sum()), _TINY)
-        scores: Vectors = self._centres @ (shares @ embeddings)
-        scores[~self._eligible(now, groups)] = _NEVER
-        nearest = _largest(scores, _CANDIDATES)
         ranked = sorted(
-            ((self._score(index, float(scores[index]), embeddings, shares), index) for index in nearest),
+            (
+                (self._score(index, centre, embeddings, shares), index)
+                for index, centre in self._nearest(shares @ embeddings, self._eligible(now, groups))
+            ),
             reverse=True,
         )
         found = [self._candidate(index, score) for score, index in ranked[:2] if score > _NEVER]
@@ -184,7 +188,18 @@ class Gallery:
         result._comparable = np.concatenate(
             (self._comparable[kept], np.asarray([len(entry.faces) > 0 for entry in new], np.bool_))
         )
+        result._shortlist = Shortlist.of(result._centres)
         return result
+
+    def _nearest(self, query: Vectors, eligible: NDArray[np.bool_]) -> list[tuple[int, float]]:
+        """The people whose centres are nearest, and how near."""
+        some = self._shortlist.around(query, _CANDIDATES, eligible) if self._shortlist is not None else None
+        if some is not None:
+            scores: Vectors = self._centres[some] @ query
+            return [(int(some[n]), float(scores[n])) for n in _largest(scores, _CANDIDATES)]
+        scores = self._centres @ query
+        scores[~eligible] = _NEVER
+        return [(n, float(scores[n])) for n in _largest(scores, _CANDIDATES)]
 
     def _eligible(self, now: float, groups: Collection[str] | None) -> NDArray[np.bool_]:
         eligible = self._comparable & (self._from <= now) & (now < self._until)
