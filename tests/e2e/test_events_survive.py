@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -27,9 +28,9 @@ from support.small_disk import small_disk
 from support.worker_process import WorkerProcess, worker_process
 
 OUTAGE = 60.0 if os.environ.get("CAMFLEET_FAULTS") == "full" else 4.0
-DEADLINE = 60.0
+DEADLINE = 120.0
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + 5 * OUTAGE)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(480 + 5 * OUTAGE)]
 
 
 async def eventually(check: Callable[[], Any], what: str, within: float = DEADLINE) -> Any:
@@ -85,7 +86,7 @@ class Site:
         """All appearances that the gateway has, page by page."""
         events: list[dict[str, Any]] = []
         cursor = ""
-        with httpx.Client(base_url=self.gateway.viewer_url, timeout=30) as http:
+        with httpx.Client(base_url=self.gateway.viewer_url, timeout=60) as http:
             while True:
                 answer = http.get(f"/api/events?type=appearance&limit=100{cursor}")
                 if answer.status_code != 200:
@@ -116,15 +117,15 @@ class Site:
 
     def picture(self, event: dict[str, Any]) -> bytes:
         """What an event's thing looked like."""
-        return httpx.get(self.gateway.viewer_url + event["crop_url"], timeout=30).raise_for_status().content
+        return httpx.get(self.gateway.viewer_url + event["crop_url"], timeout=60).raise_for_status().content
 
     def metrics(self) -> str:
         """Prometheus text."""
-        return httpx.get(f"{self.gateway.internal_url}/metrics", timeout=30).text
+        return httpx.get(f"{self.gateway.internal_url}/metrics", timeout=60).text
 
     def info(self) -> dict[str, Any]:
         """The camera as viewers see it."""
-        answer = httpx.get(f"{self.gateway.viewer_url}/api/cameras/door", timeout=30)
+        answer = httpx.get(f"{self.gateway.viewer_url}/api/cameras/door", timeout=60)
         return answer.json() if answer.status_code == 200 else {}
 
 
@@ -174,11 +175,16 @@ async def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
                 disk.fill()
                 await _outage(s, OUTAGE)
                 await worker.logs("events cannot be kept on disk now")
-                disk.fill()
                 await asyncio.to_thread(s.gateway.restart)
-                await eventually(lambda: s.info().get("reason") == "EventsNotKept", "the camera says so")
-                assert s.info()["message"] == "the disk is full" and s.info()["state"] == "live"
-                assert "\ncamfleet_gateway_workers_without_outbox 1.0\n" in s.metrics()
+
+                def said() -> bool:
+                    disk.fill()  # what the gateway has taken meanwhile may have left some room
+                    info = s.info()
+                    return (info.get("reason"), info.get("message"), info.get("state")) == (
+                        "EventsNotKept", "the disk is full", "live",
+                    ) and "\ncamfleet_gateway_workers_without_outbox 1.0\n" in s.metrics()  # fmt: skip
+
+                await eventually(said, "the camera says so")
                 await s.complete()
                 disk.clear()
                 await eventually(lambda: s.info().get("reason") == "", "all is well again")
@@ -186,7 +192,9 @@ async def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
                 await s.complete()
                 lost = 'camfleet_camera_events_dropped_total{namespace="default",camera="door"}'
                 assert f"\n{lost} 0\n" in s.metrics()
-            assert worker.log().count("events cannot be kept on disk now") == 1
+            told = re.findall(r"events (cannot be kept on disk now|can be kept on disk again)", worker.log())
+            assert len(told) >= 2 and told[::2] == ["cannot be kept on disk now"] * (len(told) // 2)
+            assert told[1::2] == ["can be kept on disk again"] * (len(told) // 2), "once each time"
 
 
 async def _outage(s: Site, seconds: float) -> None:
