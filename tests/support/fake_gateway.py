@@ -32,7 +32,7 @@ from camfleet_protocol.messages import (
 from camfleet_protocol.settings import Settings
 from camfleet_protocol.wire import SUBPROTOCOL, Frame, parse_frame
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @dataclass

@@ -37,7 +37,7 @@ class WorkerProcess:
         """What it has written to standard output so far."""
         return self.output_path.read_text(errors="replace")
 
-    async def wait(self, seconds: float = 20.0) -> int:
+    async def wait(self, seconds: float = 60.0) -> int:
         """Its exit code."""
         async with asyncio.timeout(seconds):
             return await self.process.wait()
@@ -45,7 +45,7 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def logs(self, text: str, seconds: float = 20.0) -> None:
+    async def logs(self, text: str, seconds: float = 60.0) -> None:
         """Wait until it has written `text` to standard error."""
         deadline = time.monotonic() + seconds
         while text not in self.log():

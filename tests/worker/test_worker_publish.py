@@ -9,6 +9,7 @@ import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cv2
@@ -23,6 +24,7 @@ from camfleet_worker.sources.pattern import BALL_RADIUS, ball_centre
 from camfleet_worker.stamp import read_stamp
 from support.fake_gateway import FakeGateway, Received, fake_gateway
 from support.require import model_dir, sample
+from support.stopwatch import Stopwatch
 from support.worker_process import worker_process
 
 PATTERN = '{"testPattern": {"width": 640, "height": 360, "fps": 20}}'
@@ -41,6 +43,17 @@ async def _frames(gateway: FakeGateway, more: int, what: str = "pictures") -> li
     before = len(gateway.frames)
     await gateway.until(lambda: len(gateway.frames) >= before + more, what)
     return gateway.frames[before:]
+
+
+async def _pace(gateway: FakeGateway, seconds: float, *, within: float) -> None:
+    """Wait until pictures come at a pace, most of twenty in a row: a busy machine holds some up."""
+
+    def kept() -> bool:
+        spans = [b.frame.captured_ns - a.frame.captured_ns for a, b in pairwise(gateway.frames[-20:])]
+        return median(spans) == pytest.approx(seconds * 1e9, rel=within)
+
+    before = len(gateway.frames)
+    await gateway.until(lambda: len(gateway.frames) >= before + 20 and kept(), f"a picture each {seconds} s")
 
 
 async def test_pictures_are_fresh_numbered_and_carry_the_agreed_id(tmp_path: Path) -> None:
@@ -70,12 +83,19 @@ async def test_boxes_stand_on_what_they_were_found_on(tmp_path: Path) -> None:
         fake_gateway(demand=PLAIN) as gateway,
         worker_process(tmp_path, gateway_url=gateway.url, **MOCK),
     ):
-        await gateway.until(lambda: len([f for f in gateway.frames if f.meta.detections]) > 25, "boxes")
-        own = [
-            f for f in gateway.frames if f.meta.detections and not f.frame.flags & Flags.DETECTIONS_CARRIED
-        ]
-        carried = [f for f in gateway.frames if f.frame.flags & Flags.DETECTIONS_CARRIED]
-        assert len(own) >= 5 and len(carried) >= 5
+
+        def with_boxes(*, carried: bool) -> list[Received]:
+            found = [f for f in gateway.frames if f.meta.detections]
+            return [f for f in found if bool(f.frame.flags & Flags.DETECTIONS_CARRIED) is carried]
+
+        def enough() -> bool:
+            own, carried = with_boxes(carried=False), with_boxes(carried=True)
+            captured = {f.frame.captured_ns for f in gateway.frames}
+            looked_at = {f.meta.inferred_ns for f in carried} & captured
+            return len(own) >= 5 and len(carried) >= 5 and len(looked_at) >= 3
+
+        await gateway.until(lambda: enough() and len(gateway.frames) > 25, "boxes of both kinds")
+        own, carried = with_boxes(carried=False), with_boxes(carried=True)
         for received in own:
             assert received.meta.inferred_ns == received.frame.captured_ns
             stamp = read_stamp(_image(received))
@@ -84,11 +104,9 @@ async def test_boxes_stand_on_what_they_were_found_on(tmp_path: Path) -> None:
             x, y = ball_centre(stamp.number)
             assert abs(left + across / 2 - x) < 0.01 and abs(top + down / 2 - y) < 0.01
             assert across == pytest.approx(2 * BALL_RADIUS)
-        captured = {f.frame.captured_ns for f in gateway.frames}
         for received in carried:
             assert received.meta.inferred_ns is not None
             assert received.meta.inferred_ns < received.frame.captured_ns
-        assert len({f.meta.inferred_ns for f in carried} & captured) >= 3
 
 
 async def test_annotated_form_has_the_boxes_drawn_and_shares_number_and_picture(tmp_path: Path) -> None:
@@ -118,11 +136,9 @@ async def test_nothing_is_encoded_unless_somebody_watches_and_once_for_all(tmp_p
         await gateway.until(lambda: gateway.stats and gateway.stats[-1].frames.inferred > 5, "inference")
         assert gateway.stats[-1].frames.encoded == 0 and not gateway.frames
         await gateway.watch(max_fps=5)
-        await _frames(gateway, 20)
+        await _pace(gateway, 0.2, within=0.2)
         counts = (await gateway.until(lambda: gateway.stats[-1], "stats")).frames
         assert counts.encoded <= counts.published + 2
-        spans = [b.frame.captured_ns - a.frame.captured_ns for a, b in pairwise(gateway.frames[5:20])]
-        assert sum(spans) / len(spans) == pytest.approx(0.2e9, rel=0.2)
         await gateway.watch(plain=False)
         seen = len(gateway.stats)
         await gateway.until(lambda: len(gateway.stats) >= seen + 2, "stats")
@@ -144,10 +160,10 @@ async def test_a_slow_gateway_gets_newest_pictures_within_the_window(tmp_path: P
         encoded = gateway.stats[-1].frames.encoded
         assert encoded <= stalled + 1, "nothing is encoded while the window is full"
         assert gateway.stats[-1].frames.dropped.get("stream_busy", 0) > 5
+        opened = time.time_ns()
         await gateway.send(FrameAck(seq=gateway.frames[-1].frame.seq))
         await gateway.until(lambda: len(gateway.frames) > stalled, "a picture")
-        fresh = gateway.frames[stalled]
-        assert fresh.at_ns - fresh.frame.captured_ns < 1e9
+        assert gateway.frames[stalled].frame.captured_ns > opened - 1e9
 
 
 async def test_settings_apply_live(tmp_path: Path) -> None:
@@ -168,8 +184,7 @@ async def test_settings_apply_live(tmp_path: Path) -> None:
         frames = (await _frames(gateway, 25))[5:]
         assert all(f.meta.width == 320 and f.meta.height == 180 and not f.meta.detections for f in frames)
         assert _image(frames[-1]).shape == (180, 320, 3)
-        spans = [b.frame.captured_ns - a.frame.captured_ns for a, b in pairwise(frames)]
-        assert sum(spans) / len(spans) == pytest.approx(0.05e9, rel=0.3)
+        await _pace(gateway, 0.05, within=0.3)
         inferred = gateway.stats[-1].frames.inferred
         seen = len(gateway.stats)
         await gateway.until(lambda: len(gateway.stats) >= seen + 2, "stats")
@@ -272,9 +287,9 @@ async def test_a_gateway_that_returns_has_pictures_within_three_seconds(tmp_path
         await gateway.stop()
         await asyncio.sleep(6)  # long enough for the reconnects to have slowed down
         await gateway.start()
-        back = time.monotonic()
+        stopwatch = Stopwatch()
         await _frames(gateway, 1)
-        assert time.monotonic() - back < 3
+        assert stopwatch.seconds < 3
 
 
 @pytest.mark.parametrize(
@@ -395,10 +410,10 @@ async def test_signals_end_it_cleanly(tmp_path: Path, number: signal.Signals) ->
         worker_process(tmp_path, gateway_url=gateway.url, **MOCK) as worker,
     ):
         await _frames(gateway, 1)
-        sent = time.monotonic()
+        stopwatch = Stopwatch()
         worker.signal(number)
         assert await worker.wait() == 0
-        assert time.monotonic() - sent < 5
+        assert stopwatch.seconds < 5
 
 
 async def test_exits_with_its_parent(tmp_path: Path) -> None:
@@ -410,8 +425,10 @@ async def test_exits_with_its_parent(tmp_path: Path) -> None:
     ):
         await _frames(gateway, 1)
         assert worker.process.stdin is not None
+        stopwatch = Stopwatch()
         worker.process.stdin.close()
-        assert await worker.wait(5) == 0
+        assert await worker.wait() == 0
+        assert stopwatch.seconds < 5
 
 
 async def test_heartbeat_goes_on_while_the_source_is_dead(tmp_path: Path) -> None:
