@@ -45,7 +45,7 @@ def test_reasons_of_the_source() -> None:
 
 
 def test_reasons_from_the_gateways_figures() -> None:
-    assert set(verdicts._MESSAGES) <= set(DOCUMENTED)
+    assert set(verdicts.MESSAGES) <= set(DOCUMENTED)
 
 
 def test_reasons_that_the_operator_writes() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from camfleet_operator.cluster.health import evaluator as evaluator_module
 from camfleet_operator.cluster.health import gateways as gateways_module
-from camfleet_operator.cluster.health import verdicts as verdicts_module
 from camfleet_operator.cluster.health.gateways import Gateways
 from camfleet_operator.cluster.health.scrape import FAMILIES
 from camfleet_operator.cluster.health.signals import Signals
@@ -96,7 +96,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[str]])
 class Watched:
     """Signals with a clock of its own and a record of what it reported."""
 
-    def __init__(self, *urls: str, timeout: float = 3.0, **options: Any) -> None:
+    def __init__(self, *urls: str, timeout: float = 30.0, **options: Any) -> None:
         self.now = 100.0
         self.changes: list[set[str]] = []
         self.signals = Signals(
@@ -139,7 +139,7 @@ async def test_a_gateway_in_trouble_takes_only_its_own_cameras_along(
     resolve(monkeypatch, lambda: ["127.0.0.1", "127.0.0.2"])
     monkeypatch.setattr(gateways_module, "MAX_BYTES", 100_000)
     one.cameras, two.cameras = {"door": 1, "gate": 0}, {"door": 0, "gate": 1}
-    watched = Watched(f"http://peers.test:{port}/metrics", timeout=1.0)
+    watched = Watched(f"http://peers.test:{port}/metrics", timeout=2.0 if trouble == "silent" else 30.0)
     async with watched.signals.source.open():
         if trouble == "stale":
             two.frozen_clock = time.time()
@@ -222,12 +222,12 @@ async def test_hurry_shortens_the_wait_that_is_under_way() -> None:
     )
     task = asyncio.create_task(signals.run())
     try:
-        await asyncio.wait_for(reports.get(), 5)
+        await asyncio.wait_for(reports.get(), 60)
         signals.expect("n.door")
-        await asyncio.wait_for(reports.get(), 5)
+        await asyncio.wait_for(reports.get(), 60)
         asked = len(gateway.asked)
         gateway.cameras = {"door": 0}
-        await asyncio.wait_for(reports.get(), 5)
+        await asyncio.wait_for(reports.get(), 60)
         assert len(gateway.asked) > asked
     finally:
         task.cancel()
@@ -238,7 +238,7 @@ async def test_hurry_shortens_the_wait_that_is_under_way() -> None:
 @pytest.mark.e2e
 async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Healthy once pictures flow, and the right reason for each way in which they do not."""
-    monkeypatch.setattr(verdicts_module, "UNKNOWN_AFTER_SECONDS", 3.0)
+    monkeypatch.setattr(evaluator_module, "UNKNOWN_AFTER_SECONDS", 3.0)
     state = StateFolder(tmp_path / "state")
     gateway = await asyncio.to_thread(GatewayProcess, state)
     verdicts = asyncio.Queue[Health]()
@@ -250,14 +250,14 @@ async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.Mon
         verdicts.put_nowait(health)
 
     signals = Signals(
-        Gateways([f"{gateway.internal_url}/metrics"], timeout=2.0),
+        Gateways([f"{gateway.internal_url}/metrics"], timeout=10.0),
         report,
         criteria=lambda _: Criteria(stall=5, first_frame=30),
         interval=0.2,
     )
 
-    async def until(reason: str, within: float) -> Health:
-        async with asyncio.timeout(within):
+    async def until(reason: str) -> Health:
+        async with asyncio.timeout(60):
             while (health := await verdicts.get()).reason != reason:
                 pass
         return health
@@ -265,7 +265,7 @@ async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.Mon
     camera = put_camera(state, test_pattern("door"))
     task = asyncio.create_task(signals.run())
     try:
-        assert (await until("WorkerNotConnected", 10)).verdict is Verdict.UNHEALTHY
+        assert (await until("WorkerNotConnected")).verdict is Verdict.UNHEALTHY
         async with worker_process(
             tmp_path / "worker",
             camera="default.door",
@@ -275,13 +275,13 @@ async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.Mon
             source="test",
             detector=("motion",),
         ) as worker:
-            healthy = await until("Streaming", 30)
+            healthy = await until("Streaming")
             assert healthy.verdict is Verdict.HEALTHY
             assert healthy.worker_connected and healthy.source_connected and healthy.streaming
             assert healthy.frame_age is not None and healthy.frame_age < 5
             worker.signal(signal.SIGKILL)
             await worker.wait()
-            lost = await until("WorkerNotConnected", 15)
+            lost = await until("WorkerNotConnected")
             assert (lost.verdict, lost.worker_connected) == (Verdict.UNHEALTHY, False)
 
         with socket.socket() as nobody:  # bound and not listening: refused
@@ -295,11 +295,11 @@ async def test_a_real_gateway_and_worker(tmp_path: Path, monkeypatch: pytest.Mon
                 attempt=1,
                 source=f"rtsp://127.0.0.1:{nobody.getsockname()[1]}/x",
             ):
-                refused = await until("SourceRefused", 30)
+                refused = await until("SourceRefused")
                 assert (refused.worker_connected, refused.source_connected) == (True, False)
 
         await asyncio.to_thread(gateway.kill)
-        assert (await until("GatewayUnreachable", 40)).verdict is Verdict.UNKNOWN
+        assert (await until("GatewayUnreachable")).verdict is Verdict.UNKNOWN
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -18,9 +18,9 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 from yarl import URL
 
+from camfleet_operator.cluster.health.evaluator import UNKNOWN_AFTER_SECONDS
 from camfleet_operator.cluster.health.scrape import FAMILIES, Scrape, parse
 from camfleet_operator.cluster.health.signals import Sample, Trouble
-from camfleet_operator.cluster.health.verdicts import UNKNOWN_AFTER_SECONDS
 from camfleet_protocol.redaction import redact
 
 INTERVAL_SECONDS = 10.0

@@ -17,6 +17,7 @@ from camfleet_operator.cluster.balance.placement import Placement
 from camfleet_operator.cluster.balance.relief_simulation import CameraLoad, ReliefProposal
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.health.breaker import NODES, SIGNALS
+from camfleet_operator.cluster.health.evaluator import UNKNOWN_AFTER_SECONDS
 from camfleet_operator.cluster.health.faults import Fault, NodeFacts, count_faults, count_nodes
 from camfleet_operator.cluster.health.moves import Mover
 from camfleet_operator.cluster.health.orders import (
@@ -30,7 +31,7 @@ from camfleet_operator.cluster.health.orders import (
     Relief,
 )
 from camfleet_operator.cluster.health.signals import Blind
-from camfleet_operator.cluster.health.verdicts import UNKNOWN_AFTER_SECONDS, Evidence, Verdict
+from camfleet_operator.cluster.health.verdicts import Evidence, Verdict
 from camfleet_operator.cluster.inforce import settings_block
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.pods import CRASH_LOOP, PodSeen

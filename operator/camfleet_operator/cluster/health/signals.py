@@ -14,15 +14,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from camfleet_operator.cluster.health.evaluator import UNKNOWN_AFTER_SECONDS, Evaluator
 from camfleet_operator.cluster.health.scrape import Scrape
 from camfleet_operator.cluster.health.times import rfc3339
-from camfleet_operator.cluster.health.verdicts import (
-    UNKNOWN_AFTER_SECONDS,
-    Criteria,
-    Evaluator,
-    Evidence,
-    Health,
-)
+from camfleet_operator.cluster.health.verdicts import Criteria, Evidence, Health
 
 logger = logging.getLogger(__name__)
 
