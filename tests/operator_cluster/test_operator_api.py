@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 from tests.testbed.control_plane import ControlPlane
 
-from camfleet_operator.cluster.api import (
+from camfleet_operator.cluster.api import Api, resource_of
+from camfleet_operator.cluster.api_errors import (
     AlreadyExists,
-    Api,
     Conflict,
     Expired,
     Forbidden,
@@ -23,7 +23,6 @@ from camfleet_operator.cluster.api import (
     NotFound,
     TooManyRequests,
     Unavailable,
-    resource_of,
 )
 from camfleet_operator.cluster.connection import Connection, ConnectionConfigError
 
@@ -259,7 +258,7 @@ async def scripted(tmp_path: Path) -> Any:
     port = runner.addresses[0][1]
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(plain(f"http://127.0.0.1:{port}")))
-    async with Api.connect(path, timeout=2) as api:
+    async with Api.connect(path, timeout=30) as api:
         yield double, api
     await runner.cleanup()
 

@@ -18,7 +18,8 @@ import pytest
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import wait_until
 
-from camfleet_operator.cluster.api import Api, Conflict, Object, Unavailable
+from camfleet_operator.cluster.api import Api, Object
+from camfleet_operator.cluster.api_errors import Conflict, Unavailable
 from camfleet_operator.cluster.lease import LeaderElection
 from support.simulated_loop import simulate
 from support.stopwatch import Stopwatch

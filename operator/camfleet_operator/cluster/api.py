@@ -21,19 +21,26 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
+from camfleet_operator.cluster.api_errors import (
+    MAX_MESSAGE,
+    Conflict,
+    Expired,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+    error_of,
+)
 from camfleet_operator.cluster.connection import Connection, ConnectionInfo
 from camfleet_protocol.redaction import redact
 
 TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS = 100
-MAX_MESSAGE = 1000
 WATCH_SECONDS = 240
 SILENT_SECONDS = 75.0
 """Without a byte for so long a watch is dead: bookmarks come every minute."""
 _LONGEST_EVENT = 4 * 1024 * 1024
 _LIST_RESTARTS = 3
-_DEFAULT_RETRY_AFTER = 1.0
 
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
@@ -42,69 +49,6 @@ _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 Object = dict[str, Any]
 T = TypeVar("T")
-
-
-class ApiError(Exception):
-    """A request did not succeed.
-
-    Attributes:
-        status: HTTP status; 0 where there was no answer.
-        reason: The API server's word for it, such as `AlreadyExists`.
-        message: Its sentence, without credentials.
-        details: Its `details`, such as the field that is wrong.
-    """
-
-    def __init__(
-        self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(f"{reason or status}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.details = details or {}
-
-    @property
-    def causes(self) -> frozenset[str]:
-        """Reasons of the single causes, such as `NamespaceTerminating` or `FieldManagerConflict`."""
-        return frozenset(str(cause.get("reason", "")) for cause in self.details.get("causes") or ())
-
-
-class Conflict(ApiError):
-    """The object has changed since it was read, or another manager owns a field."""
-
-
-class AlreadyExists(Conflict):
-    """There is an object of this name."""
-
-
-class NotFound(ApiError):
-    """There is no such object, namespace or kind."""
-
-
-class Forbidden(ApiError):
-    """Not allowed: RBAC, Pod Security, a quota, or a namespace that is being deleted."""
-
-
-class Invalid(ApiError):
-    """The object breaks its schema or a rule."""
-
-
-class Expired(ApiError):
-    """A continuation or version is too old."""
-
-
-class TooManyRequests(ApiError):
-    """The API server asks for a pause of `retry_after` seconds."""
-
-    retry_after: float = _DEFAULT_RETRY_AFTER
-
-
-class Unavailable(ApiError):
-    """The API server could not be reached, did not answer in time, or has trouble of its own."""
-
-    retry_after: float = _DEFAULT_RETRY_AFTER
-    asks_for_pause: bool = False
-    """Whether `retry_after` is the API server's own word: it is there, and overloaded or about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,14 +230,14 @@ class Api:
             ) as response:
                 if response.status != 200:
                     answer = _object(await response.read())
-                    raise _error(response.status, response.headers, answer, f"watch {path}")
+                    raise error_of(response.status, response.headers, answer, f"watch {path}")
                 async for line in response.content:
                     event = _object(line)
                     kind, found = str(event.get("type", "")), event.get("object") or {}
                     if not kind or not found:
                         raise Unavailable(0, "CutOff", f"watch {path}: an event was cut off")
                     if kind == "ERROR":
-                        raise _error(int(found.get("code") or 500), {}, found, f"watch {path}")
+                        raise error_of(int(found.get("code") or 500), {}, found, f"watch {path}")
                     yield kind, found
         except TimeoutError as error:
             raise Unavailable(0, "Timeout", f"watch {path}: silent for too long") from error
@@ -400,7 +344,7 @@ class Api:
                 ) from None
         if status < 400 and isinstance(answer, dict):
             return answer
-        error = _error(status, headers, answer if isinstance(answer, dict) else {}, f"{method} {path}")
+        error = error_of(status, headers, answer if isinstance(answer, dict) else {}, f"{method} {path}")
         if self.on_throttled is not None and (
             isinstance(error, TooManyRequests) or (isinstance(error, Unavailable) and error.asks_for_pause)
         ):
@@ -463,38 +407,3 @@ def _read_metadata(raw: bytes) -> Any:
         except ValueError:  # another order than every API server's so far
             pass
     return json.loads(raw)
-
-
-_BY_STATUS: dict[int, type[ApiError]] = {
-    400: Invalid,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    410: Expired,
-    422: Invalid,
-    429: TooManyRequests,
-}
-
-
-def _error(status: int, headers: Mapping[str, str], answer: Mapping[str, Any], request: str) -> ApiError:
-    reason = str(answer.get("reason") or "")
-    details = answer.get("details")
-    details = details if isinstance(details, dict) else {}
-    kind = _BY_STATUS.get(status, Unavailable if status >= 500 else ApiError)
-    if status == 409 and reason == "AlreadyExists":
-        kind = AlreadyExists
-    message = redact(f"{request}: {answer.get('message') or f'HTTP {status}'}")[:MAX_MESSAGE]
-    error = kind(status, reason, message, details)
-    if isinstance(error, TooManyRequests | Unavailable):
-        said = headers.get("Retry-After") or details.get("retryAfterSeconds")
-        error.retry_after = _seconds(said)
-        if isinstance(error, Unavailable):
-            error.asks_for_pause = status == 503 and bool(said)
-    return error
-
-
-def _seconds(value: object) -> float:
-    try:
-        return min(300.0, max(0.0, float(str(value))))
-    except ValueError:
-        return _DEFAULT_RETRY_AFTER

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from camfleet_operator.cluster.api import Api, ApiError, NotFound, TooManyRequests, Unavailable
+from camfleet_operator.cluster.api import Api
+from camfleet_operator.cluster.api_errors import ApiError, NotFound, TooManyRequests, Unavailable
 from camfleet_operator.cluster.writes import Priority, WriteBudget
 from camfleet_protocol.redaction import redact
 

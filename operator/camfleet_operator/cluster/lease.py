@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from camfleet_operator.cluster.api import Api, ApiError, Conflict, NotFound, Object
+from camfleet_operator.cluster.api import Api, Object
+from camfleet_operator.cluster.api_errors import ApiError, Conflict, NotFound
 
 logger = logging.getLogger(__name__)
 

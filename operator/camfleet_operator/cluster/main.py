@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from camfleet_operator.cluster.api import Api, ApiError
+from camfleet_operator.cluster.api import Api
+from camfleet_operator.cluster.api_errors import ApiError
 from camfleet_operator.cluster.balance import node_load
 from camfleet_operator.cluster.balance.balancer import Balancer
 from camfleet_operator.cluster.connection import ConnectionConfigError

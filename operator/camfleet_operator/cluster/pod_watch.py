@@ -14,7 +14,8 @@ import random
 import time
 from collections.abc import Callable
 
-from camfleet_operator.cluster.api import Api, ApiError, Expired
+from camfleet_operator.cluster.api import Api
+from camfleet_operator.cluster.api_errors import ApiError, Expired
 from camfleet_operator.cluster.resync import Resync
 from camfleet_operator.cluster.store import Kind, Store
 from camfleet_protocol.cluster import WORKER_SELECTOR

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from camfleet_operator.cluster.api import AlreadyExists, Api, Conflict, Forbidden, Invalid, NotFound
+from camfleet_operator.cluster.api import Api
+from camfleet_operator.cluster.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from camfleet_operator.cluster.balance.placement import Placement
 from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
 from camfleet_operator.cluster.decide import (

@@ -8,7 +8,8 @@ import random
 import time
 from collections.abc import Callable
 
-from camfleet_operator.cluster.api import Api, ApiError, Object
+from camfleet_operator.cluster.api import Api, Object
+from camfleet_operator.cluster.api_errors import ApiError
 from camfleet_operator.cluster.store import Kind, Store
 from camfleet_protocol.cluster import CAMERAS, GROUP, PROFILES, VERSION, WORKER_SELECTOR
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from camfleet_operator.cluster.api import Api, ApiError, Forbidden
+from camfleet_operator.cluster.api import Api
+from camfleet_operator.cluster.api_errors import ApiError, Forbidden
 from camfleet_operator.cluster.balance.eligibility import Taint, device_count
 from camfleet_operator.cluster.health.faults import NodeFacts
 
