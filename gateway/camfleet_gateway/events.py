@@ -28,11 +28,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 
 
 class Told:
-    """An event that was stored, as it is told: `first` if it is new, else a later revision."""
+    """An event that was stored, as it is told: `first` if it is new, else a later revision.
 
-    def __init__(self, event: EventView, first: bool) -> None:
+    `before` is the event as it was, where people or an erasure have changed it.
+    """
+
+    def __init__(self, event: EventView, first: bool, before: EventView | None = None) -> None:
         self.event = event
         self.first = first
+        self.before = before
 
     @cached_property
     def message(self) -> bytes:
@@ -81,10 +85,10 @@ class EventLog:
         """Stop calling `listener`."""
         self._listeners.remove(listener)
 
-    def happened(self, event: EventView, first: bool) -> None:
-        """An event was stored: tell it."""
+    def happened(self, event: EventView, first: bool, before: EventView | None = None) -> None:
+        """An event was stored, or people have changed it: tell it."""
         if self._listeners:
-            told = Told(event, first)
+            told = Told(event, first, before)
             for listener in tuple(self._listeners):
                 listener(told)
 

@@ -49,7 +49,7 @@ class Gateway:
         self.identity = Identity(self.authenticator, self.tickets)
         self.store = Store(settings, self.clock, days_of=self._days_of)
         self.events = EventLog(lambda camera: self.hub.kept_for(camera))
-        self.store.events.on_stored(self.events.happened)
+        self.store.events.on_told(self.events.happened)
         self.refused: Counter[str] = Counter()
         self.hub = Hub(
             self.directory,

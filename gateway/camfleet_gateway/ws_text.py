@@ -134,8 +134,9 @@ class EventListener(TextMember):
         self._wanted = wanted
 
     def happened(self, told: Told) -> None:
-        """Pass an event on."""
-        if self._wanted.passes(told.event):
+        """Pass an event on; also one that did pass until people changed it: nobody keeps what was wrong."""
+        before = told.before
+        if self._wanted.passes(told.event) or (before is not None and self._wanted.passes(before)):
             self.link.write(told.message)
 
 

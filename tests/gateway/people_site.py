@@ -115,7 +115,8 @@ async def site(
         raise AssertionError("a task has ended")
 
     clock = Clock()
-    store = Store(GatewaySettings(data_dir=folder, **settings), clock)
+    # The events of these tests are of long ago: none is to be too old.
+    store = Store(GatewaySettings(data_dir=folder, retention_days=3650, **settings), clock)
     model = "mobilefacenet" if faces else EMBEDDER.partition("@")[0]
     people = People(store, wall=clock.wall, model_dir=model_dir, embedder=model)
     await store.start(failed)

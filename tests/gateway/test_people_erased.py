@@ -18,6 +18,7 @@ import pytest
 from gateway_clients import FakeWorker, eventually
 from people_office import FIRST, NAMES, SECOND, Office, portrait
 from people_site import JPEG, base64_row
+from websockets.asyncio.client import connect
 
 from camfleet_gateway.people.faces_client import FacesClient
 from camfleet_gateway.people.judging import choose
@@ -96,7 +97,11 @@ async def test_erased_everywhere(office: Office) -> None:
     camera = put_camera(office.state, test_pattern("door", **recognises))
     await eventually(lambda: office.viewer.get("/api/cameras/door").status_code == 200, "the camera")
     token = worker_token(office.state, camera)
-    async with FakeWorker.running(office.gateway.internal_url, camera.id, token) as worker:
+    live = f"ws{office.gateway.viewer_url.removeprefix('http')}/ws/events?person={gone}"
+    async with (
+        FakeWorker.running(office.gateway.internal_url, camera.id, token) as worker,
+        connect(live, additional_headers=office.tokens.header("viewer")) as listener,
+    ):
         await worker.accepted()
         recogniser = Recogniser(worker, embedder, len(vector))
         await eventually(lambda: recogniser.knows(gone, stays), "the gallery")
@@ -111,8 +116,11 @@ async def test_erased_everywhere(office: Office) -> None:
             embedding=base64_row(vector),
             embedder=embedder,
         )
+        nobody = {**event.event.data, "identity": "unknown", "person": None}
+        unnamed = event.event.model_copy(update={"id": "seen-0", "message": "somebody", "data": nobody})
+        await worker.socket.send(event.model_copy(update={"event": unnamed}).encode())
         await worker.socket.send(event.encode())
-        await worker.event_acks(1)
+        await worker.event_acks(2)
         found = await asyncio.to_thread(office.viewer.get, "/api/events", params={"person": gone})
         assert [each["id"] for each in found.json()["events"]] == ["seen-1"]
 
@@ -123,25 +131,34 @@ async def test_erased_everywhere(office: Office) -> None:
         await eventually(lambda: asyncio.to_thread(searched), "the face in the index of vectors", within=60)
         assert gone in dump(office.data) and traces(office.data, gone, "seen-1")
 
-        answer = await asyncio.to_thread(office.admin.delete, f"/api/people/{gone}")
+        path = f"/api/people/{gone}"
+        before = (await asyncio.to_thread(office.admin.get, f"{path}/erasure")).json()
+        assert before == {"faces": 2, "events": 1, "pictures": 4, "lookalikes": 1, "lookalike_pictures": 2}
+        assert (await asyncio.to_thread(office.operator.get, f"{path}/erasure")).status_code == 403
+        answer = await asyncio.to_thread(office.admin.delete, path)
         assert answer.status_code == 200, answer.text
-        assert answer.json()["erased"] == {"faces": 2, "events": 1, "pictures": 4, "vectors": 3}
+        assert answer.json()["erased"] == {
+            "faces": 2, "events": 1, "lookalikes": 1, "pictures": 6, "vectors": 4
+        }  # fmt: skip
         await eventually(lambda: recogniser.knows(stays), "the gallery without them")
+        told = [json.loads(await asyncio.wait_for(listener.recv(), 60))["event"] for _ in range(2)]
+        assert [(each["revision"], each["person"] is None) for each in told] == [(0, False), (1, True)]
 
         # The worker repeats what it had told before it heard of it.
         late = event.model_copy(update={"event": event.event.model_copy(update={"revision": 5})})
         await worker.socket.send(late.encode())
-        await worker.event_acks(2)
+        await worker.event_acks(3)
 
     for trace in (gone, NAMES[0], f"badge-{NAMES[0]}"):
         assert trace not in dump(office.data, without=("audit", "removed_people")), trace
     assert NAMES[0] not in dump(office.data), "the audit log holds no names"
-    assert not traces(office.data, gone, "seen-1"), "files"
+    assert not traces(office.data, gone, "seen-0", "seen-1"), "files"
     for path in office.data.rglob("*"):
         content = path.read_bytes() if path.is_file() else b""
         assert NAMES[0].encode() not in content, path
-    event_view = office.viewer.get("/api/events/seen-1").json()
-    assert event_view["person"] is None and event_view["crop_url"] is None and event_view["embedder"] == ""
+    for event_id in ("seen-0", "seen-1"):
+        view = office.viewer.get(f"/api/events/{event_id}").json()
+        assert view["person"] is None and view["crop_url"] is None and view["embedder"] == ""
     hits = office.operator.get("/api/faces/search", params={"event": "seen-1"})
     assert hits.status_code == 422, hits.text
     by_picture = office.operator.post("/api/faces/search", content=portrait("obama1.jpg")).json()
@@ -155,7 +172,8 @@ async def test_erased_everywhere(office: Office) -> None:
         for each in office.admin.get("/api/audit", params={"subject": gone}).json()["entries"]
         if each["action"] == "person.erase"
     ]
-    assert entry["detail"]["events"] == 1 and entry["actor"] == "the-admin"
+    assert (entry["detail"]["events"], entry["detail"]["lookalikes"]) == (1, 1)
+    assert entry["actor"] == "the-admin"
     assert office.operator.get("/api/people", params={"query": NAMES[0]}).json()["people"] == []
 
 

@@ -81,13 +81,15 @@ async def test_this_is_somebody_new(options: Options) -> None:
     async with site(**options) as here:
         await here.event("e1", BOB)
         told: list[Any] = []
-        here.store.events.on_stored(lambda view, first: told.append((view.id, view.person, first)))
+        here.store.events.on_stored(
+            lambda view, first: told.append((view.id, view.person, view.revision, first))
+        )
         said = await here.people.from_events.say(
             "e1", EventPerson(name="Bob", group="visitor"), ADMIN, force=False
         )
         assert said.event.person is not None and said.event.person.name == "Bob"
         assert (said.event.identity, "Bob" in said.event.message, said.reason) == ("known", True, "")
-        assert told == [("e1", said.event.person, False)], "live viewers hear of it"
+        assert told == [("e1", said.event.person, 1, False)], "live viewers hear of it"
         (row,) = (await rows_of(here))["faces"]
         assert (row["source"], row["event_id"], row["negative"]) == ("event", "e1", False)
         assert here.store.snapshots.read_face(said.person_id, row["id"]) == JPEG + b"e1"
@@ -107,6 +109,7 @@ async def test_this_is_somebody_new(options: Options) -> None:
             "e1", EventPerson(person_id=said.person_id), ADMIN, force=False
         )
         assert again.face is None and again.reason == "Duplicate"
+        assert [each[2] for each in told] == [1, 8], "what was said already is no correction"
 
 
 async def test_this_is_somebody_else(options: Options) -> None:
@@ -317,7 +320,7 @@ async def test_what_was_said_of_somebody_erased_brings_nothing_of_them_back(opti
         vectors: list[bytes] = []
         here.store.events.on_vector(lambda _, vector: vectors.append(vector))
         late = await here.event("e1", near(BOB, 0.8), revision=5)
-        assert (late.revision, late.person, late.crop_url, late.embedder) == (5, None, None, "")
+        assert (late.revision, late.person, late.crop_url, late.embedder) == (5 + 2, None, None, "")
         assert not pictures(options["folder"]) and vectors == []
 
 

@@ -214,7 +214,7 @@ async def many(here: Site, count: int, *, faces: int) -> None:
     now = time.time()
     generator = np.random.default_rng(1)
     async with here.store.database.session() as session:
-        version = await bump(session, now)
+        version = await bump(here.store.database, session, now)
         await session.execute(
             insert(Person),
             [

@@ -18,6 +18,7 @@ from gateway_clients import eventually
 from camfleet_gateway.clock import Clock
 from camfleet_gateway.settings import GatewaySettings
 from camfleet_gateway.store.service import Store
+from camfleet_gateway.store.tables import Event
 from camfleet_gateway.webhooks.backoff import given_up, pause
 from camfleet_gateway.webhooks.config import Webhook, Webhooks, WebhooksFileError
 from camfleet_gateway.webhooks.sender import WebhookSender
@@ -168,6 +169,34 @@ async def test_only_what_is_asked_for_is_told(tmp_path: Path, receiver: Receiver
         await site.event("last", severity="critical")
         await eventually(lambda: "last" in receiver.ids, "the last event")
     assert receiver.ids == ["yes", "last"]
+
+
+async def test_what_people_correct_is_told_and_stays(tmp_path: Path, receiver: Receiver, start: Any) -> None:
+    write(tmp_path, hook(receiver, events=["appearance"]))
+    bob, alice = ({"identity": "known", "person": {"id": name, "name": name}} for name in ("Bob", "Alice"))
+    async with start() as site:
+        await site.event("e1", type="appearance", data=bob)
+        await eventually(lambda: len(receiver.received) == 1, "the event")
+        for failing in (True, False):
+            try:
+                async with site.store.database.session() as session:
+                    event = await session.get(Event, "e1")
+                    assert event is not None
+                    event.data, event.person_id, event.decided = alice, "Alice", True
+                    view = await site.store.events.corrected(session, "e1")
+                    if failing:
+                        raise LookupError
+            except LookupError:
+                continue
+            site.store.events.tell(view)
+        await eventually(lambda: len(receiver.received) == 2, "the correction")
+        await site.event("e1", type="appearance", data=bob)
+        await site.event("e1", type="appearance", data=bob, revision=1)
+        await eventually(lambda: len(receiver.received) == 3, "what its worker has to say besides")
+        await eventually(lambda: site.sender.results["hook", "delivered"] == 3, "all delivered")
+    events = [json.loads(body)["event"] for _, body in receiver.received]
+    told = [(event["revision"], event["person"]["name"]) for event in events]
+    assert told == [(0, "Bob"), (1, "Alice"), (2, "Alice")]
 
 
 async def test_what_is_not_taken_is_tried_again_until_it_is(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from camfleet_gateway.people.problems import RefusedError
 from camfleet_gateway.people.records import face_view
 from camfleet_gateway.people.views import (
     ErasedView,
+    ErasurePreview,
     EventPerson,
     Group,
     ImportReport,
@@ -124,13 +125,27 @@ def bulk_routes(gateway: Gateway, refused: dict[int | str, dict[str, Any]]) -> A
         """How far that is."""
         return people.reembedding.view
 
+    @api.get("/{person_id}/erasure")
+    async def preview_erasure(person_id: PersonPath, _: Principal = admin) -> ErasurePreview:
+        """What erasing a person would remove. All vectors of events without a name are compared for it."""
+        return await people.erasure.preview(person_id)
+
     @api.delete("/{person_id}")
-    async def erase_person(person_id: PersonPath, principal: Principal = admin) -> ErasedView:
+    async def erase_person(
+        person_id: PersonPath,
+        lookalikes: Annotated[
+            Literal["erase", "keep"],
+            Query(description="What becomes of events that tell of nobody and show this person's face"),
+        ] = "erase",
+        principal: Principal = admin,
+    ) -> ErasedView:
         """Erase a person: their faces, pictures and vectors; their events stay without them.
 
-        The audit log keeps that it was done.
+        So do events in which nobody had recognised them, as far as they are as much like them as a recognised
+        face, unless these are to be kept. The audit log keeps that it was done, and the numbers.
         """
-        return ErasedView(erased=await people.erasure.erase(person_id, principal))
+        counts = await people.erasure.erase(person_id, principal, lookalikes=lookalikes == "erase")
+        return ErasedView(erased=counts)
 
     return api
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,18 @@ def from_bytes(data: bytes) -> NDArray[np.float32]:
     if not np.isfinite(length) or not 0.5 < length < 2.0:
         raise ValueError("not an embedding")
     return np.asarray(values / np.float32(length), dtype=np.float32)
+
+
+def many_from_bytes(data: Sequence[bytes], dimensions: int) -> tuple[Rows, NDArray[np.bool_]]:
+    """Those of many embeddings that are ones with so many values, and which of them are."""
+    good = np.array([len(each) == dimensions * _WIRE.itemsize for each in data], np.bool_)
+    fitting = [each for each, fits in zip(data, good, strict=True) if fits]
+    rows = np.frombuffer(b"".join(fitting), _WIRE).astype(np.float32).reshape(-1, dimensions)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(rows, axis=1)
+        sound = np.isfinite(lengths) & (lengths > 0.5) & (lengths < 2.0)
+    good[np.flatnonzero(good)[~sound]] = False
+    return np.asarray(rows[sound] / lengths[sound][:, None], np.float32), good
 
 
 def centroid(rows: Rows) -> NDArray[np.float32]:

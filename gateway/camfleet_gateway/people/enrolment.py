@@ -160,7 +160,7 @@ class Enrolment:
                 "TooManyFaces", f"at most {MAX_FACES} pictures of a person are kept; remove one", status=409
             )
         session.add(row)
-        await touch(session, person, self._kit.wall())
+        await touch(self._kit, session, person)
         self._kit.audit.add(
             session,
             principal,
@@ -183,7 +183,7 @@ class Enrolment:
             if face is None or face.person_id != person_id:
                 raise unknown_face()
             await session.delete(face)
-            await touch(session, person, self._kit.wall())
+            await touch(self._kit, session, person)
             self._kit.audit.add(session, principal, "face.remove", person_id, {"face": face_id})
         await self.drop_crops([face])
         await self._kit.gallery.refresh()
@@ -225,9 +225,10 @@ async def has_picture(session: AsyncSession, person_id: str, digest: str, *, neg
     return (await session.scalars(same.limit(1))).first() is not None
 
 
-async def touch(session: AsyncSession, person: Person, now: float) -> None:
+async def touch(kit: Kit, session: AsyncSession, person: Person) -> None:
     """Mark a person as changed, for the workers to hear of it."""
-    person.version = await bump(session, now)
+    now = kit.wall()
+    person.version = await bump(kit.database, session, now)
     person.updated = now
 
 

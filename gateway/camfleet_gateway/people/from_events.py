@@ -92,26 +92,29 @@ class FromEvents:
             if wrong is not None and await session.get(Person, wrong) is not None:
                 await self._put(session, wrong, replace(face, negative=True), principal)
             told = {"id": person.id, "name": person.name, "group": person.group, "similarity": 1.0}
-            await self._relabel(session, view.id, told)
+            corrected = await self._relabel(session, view.id, told)
             self._kit.audit.add(session, principal, "event.identify", view.id, {"person": person.id})
-        return await self._said(view.id, person.id, row, reason)
+        return await self._said(view, person.id, row, reason, corrected=corrected)
 
     async def _not(self, view: EventView, face: NewFace, person_id: str, principal: Principal) -> Said:
         async with self._kit.database.session() as session:
             person = await _person(session, person_id)
             await self._forget(session, person, view.id, negative=False)
             row, reason = await self._put(session, person_id, replace(face, negative=True), principal)
-            if view.person is not None and view.person.id == person_id:
-                await self._relabel(session, view.id, None)
+            taken_for_them = view.person is not None and view.person.id == person_id
+            corrected = await self._relabel(session, view.id, None) if taken_for_them else False
             self._kit.audit.add(session, principal, "event.refute", view.id, {"person": person_id})
-        return await self._said(view.id, person_id, row, reason)
+        return await self._said(view, person_id, row, reason, corrected=corrected)
 
-    async def _said(self, event_id: str, person_id: str, row: Face | None, reason: str) -> Said:
+    async def _said(
+        self, before: EventView, person_id: str, row: Face | None, reason: str, *, corrected: bool
+    ) -> Said:
         await self._kit.gallery.refresh()
-        view = await self._kit.events.get(event_id)
+        view = await self._kit.events.get(before.id)
         if view is None:
             raise RefusedError("unknown_event", "the event has been deleted meanwhile", status=404)
-        self._kit.events.tell(view)
+        if corrected:
+            self._kit.events.tell(view, before=before)
         return Said(view, person_id, row, reason)
 
     async def _put(
@@ -146,7 +149,7 @@ class FromEvents:
             owner = await session.get(Person, face.person_id, with_for_update=True)
             await session.delete(face)
             if owner is not None:
-                await touch(session, owner, self._kit.wall())
+                await touch(self._kit, session, owner)
         await session.flush()
         await self._enrolment.drop_crops(faces)
 
@@ -165,13 +168,16 @@ class FromEvents:
                 "AlreadySaid", "somebody has said meanwhile who this is; look at the event again", status=409
             )
 
-    async def _relabel(self, session: AsyncSession, event_id: str, person: dict[str, Any] | None) -> None:
+    async def _relabel(self, session: AsyncSession, event_id: str, person: dict[str, Any] | None) -> bool:
+        """Write who it is into the event; tells whether it said anything else before."""
         event = await session.get(Event, event_id, with_for_update=True)
         if event is None:
             raise RefusedError("unknown_event", "the event has been deleted meanwhile", status=404)
         data = {name: value for name, value in event.data.items() if name != "person"}
         identity = Identity.KNOWN if person is not None else Identity.UNKNOWN
         before = event.data.get("person")
+        if event.decided and before == person and event.identity == identity.value:
+            return False
         name = before.get("name") if isinstance(before, dict) else ""
         if person is not None:
             data["person"] = person
@@ -180,6 +186,8 @@ class FromEvents:
         event.person_id = person["id"] if person is not None else None
         event.message = _message(event.message, str(name or ""), person)
         event.decided = True
+        await self._kit.events.corrected(session, event_id)
+        return True
 
     async def _face(self, view: EventView) -> NewFace:
         """The face of an event, embedded by the model in use where that is possible.

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Table as SqlTable
 from sqlalchemy import case, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.people.embeddings import Rows, from_bytes
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 GALLERY = "gallery"
 _CHUNK = 500
+_COUNTERS: SqlTable = Counter.__table__  # type: ignore[assignment]
 _MAX_VERSIONS = 10_000
 
 
@@ -52,15 +53,15 @@ class KnownPerson:
     negatives: Mapping[str, Rows] = field(default_factory=dict)
 
 
-async def bump(session: AsyncSession, now: float) -> int:
+async def bump(database: Database, session: AsyncSession, now: float) -> int:
     """Raise the gallery's version in this transaction; the row stays locked until it ends.
 
     It is Unix seconds or beyond, so that a database that was restored from a backup does not give the same
     numbers to other changes.
     """
     floor = int(now)
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    await session.execute(insert(Counter).values(name=GALLERY, value=0).on_conflict_do_nothing())
+    first = database.insert(_COUNTERS).values(name=GALLERY, value=0)
+    await session.execute(first.on_conflict_do_nothing(index_elements=["name"]))
     raised = case((Counter.value + 1 > floor, Counter.value + 1), else_=floor)
     result = await session.execute(
         update(Counter).where(Counter.name == GALLERY).values(value=raised).returning(Counter.value),

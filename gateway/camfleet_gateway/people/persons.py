@@ -55,7 +55,7 @@ class Persons:
             **given.model_dump(),
             created=now,
             updated=now,
-            version=await bump(session, now),
+            version=await bump(self._kit.database, session, now),
         )
         session.add(person)
         await session.flush()
@@ -102,7 +102,7 @@ class Persons:
         except ValueError as error:
             raise RefusedError("invalid", str(error)) from None
         if changed.keys() & _FOR_WORKERS:
-            await touch(session, person, self._kit.wall())
+            await touch(self._kit, session, person)
         else:
             person.updated = self._kit.wall()
         self._kit.audit.add(session, principal, "person.change", person.id, {"fields": sorted(changed)})

@@ -104,7 +104,7 @@ class Reembedding:
                 return True  # removed meanwhile
             current.embedding = self._kit.sealer.seal(to_bytes(chosen.embedding), face_context(face_id))
             current.embedder = embedder
-            await touch(session, person, self._kit.wall())
+            await touch(self._kit, session, person)
         await self._kit.gallery.refresh()
         return True
 

@@ -135,7 +135,7 @@ class _Batch:
             row.action = "created" if person is None else "updated" if different or new else "unchanged"
             if row.action == "unchanged":
                 continue
-            version = version or await bump(session, self._kit.wall())
+            version = version or await bump(self._kit.database, session, self._kit.wall())
             if person is None:
                 person = Person(**told.model_dump(), version=version)
                 session.add(person)

@@ -95,7 +95,7 @@ class People:
     async def _catch_up(self) -> None:
         try:
             await self.gallery.refresh()
-            await self.erasure.sweep()
+            self.erasure.sweep_soon()
         except UnavailableError as error:
             logger.warning("the people are not known yet: %s", error)
 

@@ -198,7 +198,11 @@ class ErasedCounts(BaseModel):
     """What was removed."""
 
     faces: int
-    events: Annotated[int, Field(description="Events that do not tell of them any more")]
+    events: Annotated[int, Field(description="Events that told of them and do not any more")]
+    lookalikes: Annotated[
+        int | None,
+        Field(description="Events that told of nobody and showed them; null if these were to be left"),
+    ]
     pictures: int
     vectors: int
 
@@ -207,6 +211,16 @@ class ErasedView(BaseModel):
     """The answer to an erasure."""
 
     erased: ErasedCounts
+
+
+class ErasurePreview(BaseModel):
+    """What erasing a person would remove, as it is now."""
+
+    faces: Annotated[int, Field(description="Enrolled pictures, and vectors that are surely not theirs")]
+    events: Annotated[int, Field(description="Events that tell of them")]
+    pictures: Annotated[int, Field(description="Enrolled pictures, and those of these events")]
+    lookalikes: Annotated[int, Field(description="Events that tell of nobody and show them")]
+    lookalike_pictures: Annotated[int, Field(description="Pictures of those")]
 
 
 class PictureProblem(BaseModel):

@@ -3,6 +3,9 @@
 Storing is idempotent: an event that comes again with the same or a lower revision changes nothing. Listeners
 are called after the commit, in the order in which events came; what must happen with an event or not at all
 goes into its transaction (`in_transaction`).
+
+What people correct counts besides the revisions of the event's maker, so that neither hides the other; what
+is told is the sum.
 """
 
 from __future__ import annotations
@@ -25,13 +28,15 @@ from camfleet_gateway.store.sealing import Sealer
 from camfleet_gateway.store.snapshots import Picture, Snapshots
 from camfleet_gateway.store.tables import Alert, Delivery
 from camfleet_gateway.store.view import EventView, view_of
-from camfleet_gateway.store.writer import EVENTS, Consequences, EventWriter, InTransaction
+from camfleet_gateway.store.writer import EVENTS, Consequences, EventWriter, InTransaction, as_stored
 from camfleet_protocol.messages import EventRecord
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[EventView, bool], None]
 """Gets an event that was stored, and whether it is new."""
+ToldListener = Callable[[EventView, bool, EventView | None], None]
+"""Likewise, and the event as it was before, where people or an erasure have changed it."""
 VectorListener = Callable[[EventView, bytes], None]
 """Gets an event that was stored with a new vector, and the vector: little-endian float16."""
 DeletionHook = Callable[[Sequence[str]], Awaitable[None]]
@@ -76,6 +81,7 @@ class EventStore:
         self._writer = EventWriter(database, sealer=sealer, snapshots=snapshots, clock=clock)
         self._batches = Batches(self._write)
         self._listeners: list[Listener] = []
+        self._told_listeners: list[ToldListener] = []
         self._vector_listeners: list[VectorListener] = []
         self._deletion_hooks: list[DeletionHook] = []
 
@@ -84,6 +90,10 @@ class EventStore:
     def on_stored(self, listener: Listener) -> None:
         """Have `listener` called after the commit for every event that is new or has changed."""
         self._listeners.append(listener)
+
+    def on_told(self, listener: ToldListener) -> None:
+        """Likewise, for who wants to know what an event was before people changed it."""
+        self._told_listeners.append(listener)
 
     def on_vector(self, listener: VectorListener) -> None:
         """Have `listener` called after the commit for every vector that came with an event."""
@@ -148,10 +158,27 @@ class EventStore:
             )
         )
 
-    def tell(self, view: EventView, *, first: bool = False) -> None:
-        """Tell the listeners of `on_stored` of an event: after a commit that changed it otherwise."""
+    def tell(self, view: EventView, *, first: bool = False, before: EventView | None = None) -> None:
+        """Tell the listeners of `on_stored` and `on_told` of an event, after a commit that changed it."""
         for listener in tuple(self._listeners):
             _call(listener, view, first)
+        for told_listener in tuple(self._told_listeners):
+            _call(told_listener, view, first, before)
+
+    async def corrected(self, session: AsyncSession, event_id: str) -> EventView:
+        """Count a correction of an event, in the transaction of `session` that has made it.
+
+        The hooks of `in_transaction` write what follows from it, such as messages to webhooks. Once that is
+        committed, it is to be told (`tell`).
+        """
+        await session.flush()
+        this = EVENTS.c.id == event_id
+        await session.execute(update(EVENTS).where(this).values(corrections=EVENTS.c.corrections + 1))
+        row = (await session.execute(select(EVENTS).where(this))).mappings().one()
+        each = as_stored(row, first=False)
+        for hook in self._writer.in_transaction:
+            await hook(session, (each,))
+        return each.view
 
     async def _write(self, events: Sequence[Incoming]) -> Sequence[StoreResult]:
         results, stored = await self._writer.write(events)
@@ -278,20 +305,29 @@ class EventStore:
         """Remove pictures of events, given by id and time; blocks. Returns how many there were."""
         return sum(self._snapshots.remove_event(event_id, time) for event_id, time in events)
 
-    async def erase_person(self, session: AsyncSession, person_id: str) -> Erased:
-        """Take a person out of all events, in the transaction of `session`: what happened stays.
+    async def erase_person(self, session: AsyncSession, person_id: str, *, most: int | None = None) -> Erased:
+        """Take a person out of events, in the transaction of `session`: what happened stays.
 
         Afterwards, once committed, the pictures are to be removed (`remove_pictures`), and the vectors of
         these events from the index. Events that still arrive are made anonymous if the person stands in
         `removed_people`.
+
+        Args:
+            session: The transaction.
+            person_id: Who.
+            most: Of so many events at most; None for all.
         """
         ids: list[str] = []
         pictures: list[tuple[str, float]] = []
         vectors = 0
-        query = select(EVENTS).where(EVENTS.c.person_id == person_id).limit(_ERASE_BATCH).with_for_update()
-        while rows := (await session.execute(query)).mappings().all():
+        theirs = select(EVENTS).where(EVENTS.c.person_id == person_id).with_for_update()
+        while size := _ERASE_BATCH if most is None else min(_ERASE_BATCH, most - len(ids)):
+            rows = (await session.execute(theirs.limit(size))).mappings().all()
+            if not rows:
+                break
             for found in rows:
                 row: dict[str, Any] = anonymous(dict(found))
+                row["corrections"] += 1
                 ids.append(row["id"])
                 vectors += found["embedding"] is not None
                 if found["picture_bytes"]:

@@ -15,7 +15,7 @@ from camfleet_gateway.store.errors import SchemaError
 from camfleet_gateway.store.tables import Table
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/versions`."""
 _LOCK = 0x63616D666C656574
 """Of PostgreSQL, so that one of several replicas that start together migrates: "camfleet"."""

@@ -68,6 +68,7 @@ def row_of(event: Incoming, *, now: float) -> dict[str, Any]:
     return {
         "id": record.id,
         "revision": record.revision,
+        "corrections": 0,
         "time": record.time,
         "ended": _number(data.get("ended")),
         "stored": now,
@@ -103,7 +104,7 @@ def counted_from(time: float, stored: float) -> float:
 
 def revised(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """A row after a later revision: its time stays, so do pictures and vector that are not told anew."""
-    kept = ("time", "crop", "scene", "picture_bytes", "embedder", "embedding")
+    kept = ("corrections", "time", "crop", "scene", "picture_bytes", "embedder", "embedding")
     row = {**new, **{name: old[name] for name in kept}}
     stored = new["stored"]
     row["expires"] = new["expires"] + counted_from(old["time"], stored) - counted_from(new["time"], stored)

@@ -26,6 +26,9 @@ class Event(Table):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     revision: Mapped[int] = mapped_column(Integer, default=0)
+    """As its maker counts; what is told has the corrections added to it."""
+    corrections: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """How often people, or an erasure, have changed it."""
     time: Mapped[float] = mapped_column(Float)
     ended: Mapped[float | None] = mapped_column(Float)
     stored: Mapped[float] = mapped_column(Float)

@@ -59,7 +59,8 @@ def view_of(row: RowMapping | dict[str, Any]) -> EventView:
         severity=row["severity"],
         message=row["message"],
         data=data,
-        revision=row["revision"],
+        # One number for whoever is told: it rises with either, so the highest is always the newest.
+        revision=row["revision"] + row["corrections"],
         order=row["worker_order"],
         ended=row["ended"],
         site=row["site"],

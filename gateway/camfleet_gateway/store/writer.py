@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy import Table as SqlTable
-from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.clock import Clock
@@ -35,11 +35,24 @@ _COLUMNS = [column.name for column in EVENTS.columns]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A row that is new or has changed, with the vector that came with it."""
+    """A row that is new or has changed.
+
+    Attributes:
+        view: As it is told.
+        first: Whether it is new.
+        revision: As its maker counts.
+        embedding: The vector that came with it.
+    """
 
     view: EventView
     first: bool
+    revision: int
     embedding: bytes = b""
+
+
+def as_stored(row: RowMapping | dict[str, Any], *, first: bool, embedding: bytes = b"") -> Stored:
+    """A row that was written, by the names of its columns."""
+    return Stored(view_of(row), first, row["revision"], embedding)
 
 
 @dataclass(slots=True)
@@ -107,7 +120,7 @@ class EventWriter:
             raise
         changed = {(each.view.id, each.view.camera): each for each in stored}
         for each in stored:
-            self._uncertain.pop((each.view.id, each.view.revision), None)
+            self._uncertain.pop((each.view.id, each.revision), None)
         results = []
         for event in events:
             key = event.record.id, event.record.camera
@@ -158,10 +171,12 @@ class EventWriter:
             refused.update(also_refused)
         await _update(session, [change.row for change in changed.values() if not change.first])
         told = [
-            Stored(view_of(change.row), change.first, b"" if change.nobody else change.event.embedding)
+            as_stored(
+                change.row, first=change.first, embedding=b"" if change.nobody else change.event.embedding
+            )
             for change in changed.values()
         ]
-        told += [Stored(view_of(old[id_]), self._uncertain[id_, old[id_]["revision"]]) for id_ in uncertain]
+        told += [as_stored(old[id_], first=self._uncertain[id_, old[id_]["revision"]]) for id_ in uncertain]
         return told + again, refused
 
     def _fill(self, changes: list[Change]) -> None:
@@ -197,7 +212,7 @@ class EventWriter:
 
     def _remember(self, stored: Sequence[Stored]) -> None:
         for each in stored:
-            self._uncertain[each.view.id, each.view.revision] = each.first
+            self._uncertain[each.view.id, each.revision] = each.first
         while len(self._uncertain) > MAX_UNCERTAIN:
             self._uncertain.popitem(last=False)
 

@@ -151,7 +151,7 @@ export class EventsView {
   #happened(event) {
     if (this.#dialog?.id === event.id) this.#dialog.show(event);
     if (this.#days.get(event.id)) this.#put(event);
-    else {
+    else if (this.#fits(event)) {
       this.#waiting.delete(event.id);
       this.#waiting.set(event.id, event);
       if (this.#waiting.size > MOST_WAITING) this.#waiting.delete(this.#waiting.keys().next().value);
@@ -159,6 +159,12 @@ export class EventsView {
     }
     this.#showMore();
     this.#showNone();
+  }
+
+  /** Whether it is of whom the list is; the gateway also tells of events that were, until people corrected them. */
+  #fits(event) {
+    const { person, identity } = apiFilters(this.#filters);
+    return (!person || event.person?.id === person) && (!identity || event.identity === identity);
   }
 
   #showWaiting(up = true) {

@@ -81,7 +81,7 @@ export class Store extends EventTarget {
     this.#emit("events", {});
   }
 
-  /** A new event, or more about one that is known. */
+  /** A new event, or more about one that is known: whatever changes an event raises its revision. */
   addEvent(event) {
     const at = this.events.findIndex((known) => known.id === event.id);
     if (at >= 0) {
@@ -90,6 +90,8 @@ export class Store extends EventTarget {
       this.#emit("events", { event });
       return;
     }
+    const last = this.events[MAX_EVENTS - 1];
+    if (last && event.time < last.time) return; // more about one that has left the list
     this.events = [event, ...this.events].slice(0, MAX_EVENTS);
     this.unseenEvents += 1;
     this.#emit("events", { event });
