@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera, status_differs
+from camfleet_operator.cluster.camera_status import status_differs
+from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera
 from camfleet_operator.cluster.health.orders import Order, Reason
 from camfleet_operator.cluster.health.verdicts import Health, Verdict
 from camfleet_operator.cluster.pods import PodSeen

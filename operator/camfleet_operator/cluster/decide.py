@@ -7,55 +7,36 @@ conditions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
 
 from camfleet_operator.backoff import RestartPolicy
+from camfleet_operator.cluster.attempts import Attempts, as_run, attempts_of, lost_within
+from camfleet_operator.cluster.camera_status import hold_seconds, last_reassignment, said_of, worker_status
+from camfleet_operator.cluster.changes import settings_now, worker_now
 from camfleet_operator.cluster.conditions import Fact, Situation, as_conditions, facts, shortfall
+from camfleet_operator.cluster.gpu_choice import VariantChoice, choose_variant, is_on_cpu_instead
 from camfleet_operator.cluster.health.orders import Order
 from camfleet_operator.cluster.health.verdicts import Health
 from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import Variant, WorkerShape
 from camfleet_operator.plan import (
+    Action,
     DesiredWorker,
     ForgetRun,
     Observed,
     PlannedCondition,
     StartWorker,
     StopWorker,
-    WorkerRun,
     plan_worker,
 )
-from camfleet_protocol.camera import (
-    Camera,
-    CameraStatus,
-    Condition,
-    ConditionStatus,
-    GpuMode,
-    Reassignment,
-    SettingsStatus,
-    WorkerStatus,
-)
+from camfleet_protocol.camera import Camera, CameraStatus, ConditionStatus, SettingsStatus, WorkerStatus
 from camfleet_protocol.cluster import pod_name
 from camfleet_protocol.settings import Settings
 
-_CONDITION_FACTS = attrgetter(*(Condition.model_fields.keys() - {"last_transition_time"}))
-_STATUS_PARTS = attrgetter(*(CameraStatus.model_fields.keys() - {"conditions"}))
-_EDITED = "edited by hand"
-_TO_MOVE = "to be moved"
-_MAX_MESSAGE = 1024
 _UNGRACEFUL_SECONDS = 1
 """Grace of a pod whose worker does not answer anyhow."""
-LOST_SECONDS = 60.0
-"""A pod that is not gone for so long after its grace time is not waited for."""
-SILENCE_SECONDS = 2.0
-"""So often it is looked whether a pod that should end is on a node that has fallen silent."""
-UNSEEN_SECONDS = 15.0
-"""For so long a new pod about which the scheduler has said nothing is not worth a status write of its own."""
-BUSY_SECONDS = 120.0
-"""The same, while the scheduler works off a crowd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,71 +150,48 @@ def plan_camera(
         gpu_patience: Seconds that a camera which prefers a GPU waits for one.
         policy: Pauses between restarts.
     """
-    camera, shape = observed.camera, observed.shape
-    worker = camera.status.worker or WorkerStatus()
-    strangers, pods, lost = _sort_out(observed, now)
-    alive = [pod for pod in pods if pod.alive]
-    newest = max(alive, key=lambda pod: pod.attempt, default=None)
+    policy = policy or RestartPolicy()
+    camera, order = observed.camera, observed.order
+    before = camera.status.worker or WorkerStatus()
+    attempts = attempts_of(
+        observed.pods,
+        before,
+        camera=camera.metadata.name,
+        camera_uid=observed.camera_uid,
+        silent_nodes=observed.silent_nodes,
+        to_move=order.pod_uid if order is not None else "",
+        now=now,
+    )
+    newest = attempts.newest
     obstacle = _obstacle(observed)
-
-    settings, settings_wait = _settings_now(observed)
-    choice: _Choice | None = None
-    desired, pod_wait = None, False
-    if obstacle is not None:
-        # A worker that runs goes on, unless the user has suspended it; none is started.
-        if newest is not None and not camera.spec.suspend:
-            desired = DesiredWorker(newest.fingerprint)
-    elif shape is not None:
-        choice = _choose_variant(observed, shape, newest, now, gpu_patience)
-        desired, pod_wait = _desired(observed, shape, choice, newest)
+    wish = _wish(observed, obstacle, newest, now, gpu_patience)
+    settings, settings_wait = settings_now(observed.settings, camera, granted=observed.granted)
     plan = plan_worker(
         Observed(
-            desired=desired,
+            desired=wish.worker,
             suspended=bool(camera.spec.suspend),
-            runs=[_as_run(pod, shape, desired) for pod in pods],
-            last_attempt=max([_spent_attempt(worker), *(pod.attempt for pod in (*pods, *lost))]),
+            runs=[as_run(pod, observed.shape, wish.worker) for pod in attempts.pods],
+            last_attempt=attempts.last(before),
             failures=observed.failures,
         ),
         now,
         policy,
     )
-    delete = [
-        DeletePod(pod.name, pod.uid, "not the pod of any attempt") for pod in strangers if not pod.deleting
-    ]
-    start: StartPod | None = None
-    failures = observed.failures
-    by_uid = {pod.uid: pod for pod in pods}
-    order, moved = observed.order, None
-    for action in plan.actions:
-        match action:
-            case ForgetRun(uid, count):
-                failures = count
-                pod = by_uid[uid]
-                if not pod.deleting:
-                    delete.append(DeletePod(pod.name, uid, "ended", failures=count))
-            case StopWorker(uid, reason):
-                grace = None
-                if order is not None and uid == order.pod_uid and reason == "changed":
-                    moved = order
-                    reason = f"moved, {order.reason.value}: {order.message}"
-                    grace = None if order.graceful else _UNGRACEFUL_SECONDS
-                delete.append(DeletePod(by_uid[uid].name, uid, reason, grace=grace))
-            case StartWorker(attempt) if choice is not None:
-                start = StartPod(attempt, choice.variant)
-    if start is not None and strangers:
-        start = None  # one worker at a time, whoever made the other one
-    pause = _pause(observed, now, policy or RestartPolicy()) if start is not None else 0.0
+    steps = _steps(plan.actions, attempts, order, wish.choice, observed.failures)
+    start = steps.start
+    pause = _pause(observed, now, policy) if start is not None else 0.0
     if pause > 0:
         start = None
 
     current = newest if newest is not None and not newest.deleting else None
+    going = current is not None and any(deletion.uid == current.uid for deletion in steps.delete)
     situation = Situation(
         blocked=obstacle or _waiting(observed, plan.condition, paused=pause > 0),
-        pod=None if delete and current is not None and any(d.uid == current.uid for d in delete) else current,
+        pod=None if going else current,
         health=observed.health,
-        before=_said_of(current, camera.status),
-        gpu_resource=shape.gpu_resource if shape is not None else "",
-        on_cpu_instead=_on_cpu_instead(shape, current),
+        before=said_of(current, camera.status),
+        gpu_resource=observed.shape.gpu_resource if observed.shape is not None else "",
+        on_cpu_instead=is_on_cpu_instead(observed.shape, current),
         shortfall=shortfall(settings) if settings is not None else None,
         held=observed.held,
     )
@@ -244,198 +202,65 @@ def plan_camera(
             generation=camera.metadata.generation,
             now=datetime.fromtimestamp(int(now), UTC),
         ),
-        worker=_worker_status(worker, current, start, camera.metadata.name, observed.camera_uid),
+        worker=worker_status(before, current)
+        if start is None
+        else _announced(start, camera.metadata.name, observed.camera_uid),
         settings=SettingsStatus(hash=settings.hash, values=settings.values()) if settings else None,
-        last_reassignment=_last_reassignment(camera.status, moved, current),
+        last_reassignment=last_reassignment(camera.status, steps.moved, current),
     )
-    hold = _hold(current, start, BUSY_SECONDS if observed.scheduler_busy else UNSEEN_SECONDS, now)
-    overdue = [
-        min(pod.gone_by + LOST_SECONDS - now, SILENCE_SECONDS if pod.node else LOST_SECONDS)
-        for pod in pods
-        if pod.deleting and desired is not None
-    ]
-    requeue = [
-        plan.requeue_after,
-        choice.look_again if choice is not None else None,
-        hold or None,
-        pause or None,
-        *overdue,
-    ]
+    hold = hold_seconds(current, now, scheduler_busy=observed.scheduler_busy) if start is None else 0.0
+    waits = settings_wait or wish.waits
     return CameraPlan(
-        delete=tuple(delete),
+        delete=steps.delete,
         start=start,
         status=status,
         settings=settings,
         hold_status=hold,
-        needs_grant=settings_wait or pod_wait,
-        converged=not (settings_wait or pod_wait or delete or start) and current is not None,
+        needs_grant=waits,
+        converged=not (waits or steps.delete or start) and current is not None,
         obstructed=obstacle is not None or bool(observed.refusal),
-        cpu_next=choice is not None and choice.cpu_next,
-        failures=failures,
-        requeue_after=min((seconds for seconds in requeue if seconds is not None), default=None),
-        moved=moved,
+        cpu_next=wish.choice is not None and wish.choice.cpu_next,
+        failures=steps.failures,
+        requeue_after=_soonest(
+            plan.requeue_after,
+            wish.choice.look_again if wish.choice is not None else None,
+            hold or None,
+            pause or None,
+            *(lost_within(pod, now) for pod in attempts.pods if pod.deleting and wish.worker is not None),
+        ),
+        moved=steps.moved,
     )
 
 
-def status_differs(wanted: CameraStatus, seen: CameraStatus) -> bool:
-    """Whether a status is worth a write: times of transition alone are not."""
-    return _timeless(wanted) != _timeless(seen)
-
-
-def _timeless(status: CameraStatus) -> tuple[object, ...]:
-    """All of a status but those times, to be compared. Without copies: every reconcile comes by here."""
-    conditions = sorted((c.type, _CONDITION_FACTS(c)) for c in status.conditions)
-    return (conditions, *_STATUS_PARTS(status))
-
-
-def _spent_attempt(worker: WorkerStatus) -> int:
-    """The highest attempt that had a pod: one that was only announced is taken up again."""
-    return worker.attempt if worker.pod_uid else max(0, worker.attempt - 1)
-
-
-# ── Pods ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _sort_out(observed: CameraObserved, now: float) -> tuple[list[PodSeen], list[PodSeen], list[PodSeen]]:
-    """Split pods into copies that no attempt made, attempts, and those lost with their node.
-
-    A pod whose grace time is long over has a kubelet that does not answer. The next attempt does not wait
-    for it: the gateway does not hear it any more. An edited pod loses its fingerprint.
-    """
-    strangers: list[PodSeen] = []
-    pods: list[PodSeen] = []
-    lost: list[PodSeen] = []
-    for pod in observed.pods:
-        expected = pod_name(observed.camera.metadata.name, observed.camera_uid, pod.attempt)
-        if pod.attempt < 1 or pod.name != expected or _impostor(pod, observed.camera.status.worker):
-            strangers.append(pod)
-        elif is_lost(pod, now, silent=pod.node in observed.silent_nodes):
-            lost.append(pod)
-        elif pod.edited:
-            pods.append(replace(pod, fingerprint=_EDITED))
-        elif observed.order is not None and pod.uid == observed.order.pod_uid:
-            pods.append(replace(pod, fingerprint=_TO_MOVE))
-        else:
-            pods.append(pod)
-    return strangers, pods, lost
-
-
-def _impostor(pod: PodSeen, worker: WorkerStatus | None) -> bool:
-    """Whether a pod was made anew by hand under the current one's name: the status names a UID for good."""
-    return (
-        worker is not None
-        and bool(worker.pod_uid)
-        and pod.attempt == worker.attempt
-        and pod.uid != worker.pod_uid
-    )
-
-
-def is_lost(pod: PodSeen, now: float, *, silent: bool) -> bool:
-    """Whether nobody can be expected to end a pod: it should long be gone, or its kubelet is `silent`."""
-    return pod.deleting and (silent or now > pod.gone_by + LOST_SECONDS)
-
-
-def _as_run(pod: PodSeen, shape: WorkerShape | None, desired: DesiredWorker | None) -> WorkerRun:
-    """A pod as the planner sees it. One that failed as a GPU worker counts against the CPU worker as well."""
-    run = pod.as_run()
-    if (
-        pod.ended
-        and desired is not None
-        and shape is not None
-        and pod.variant(shape.fingerprints) is not None
-    ):
-        return replace(run, fingerprint=desired.fingerprint)
-    return run
-
-
-def _pause(observed: CameraObserved, now: float, policy: RestartPolicy) -> float:
-    """Seconds to wait before another pod that nobody's edit asks for.
-
-    Whoever takes pods away or changes them at once (a webhook, another operator) would otherwise have us
-    make pods as fast as we can.
-    """
-    return max(0.0, observed.restarted_at + policy.delay(observed.restarts) - now)
-
-
-def _sound(pod: PodSeen) -> bool:
-    """Whether a pod of another shape may stay for a while: not one that was edited, is lost or never ran."""
-    return pod.fingerprint not in (_EDITED, _TO_MOVE) and not pod.ended and pod.scheduled is not False
-
-
-def _desired(
-    observed: CameraObserved, shape: WorkerShape, choice: _Choice, newest: PodSeen | None
-) -> tuple[DesiredWorker, bool]:
-    """The worker that should run, and whether a changed one has to wait for the rollout."""
-    fingerprint = shape.fingerprints[choice.variant]
-    if newest is None or newest.fingerprint == fingerprint:
-        return DesiredWorker(fingerprint), False
-    own = _own_edit(observed.camera) or choice.fell_back
-    if own or observed.granted or not _sound(newest):
-        return DesiredWorker(fingerprint), False
-    return DesiredWorker(newest.fingerprint), True
+# ── What should run ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    variant: Variant
-    look_again: float | None
-    cpu_next: bool
-    fell_back: bool = False
+class _Wish:
+    """The worker that should run; None if none should. `waits`: whether a changed one waits for its turn."""
+
+    worker: DesiredWorker | None
+    choice: VariantChoice | None = None
+    waits: bool = False
 
 
-def _choose_variant(
-    observed: CameraObserved, shape: WorkerShape, newest: PodSeen | None, now: float, patience: float
-) -> _Choice:
-    if shape.gpu_mode is not GpuMode.PREFERRED:
-        return _Choice(next(iter(shape.fingerprints)), None, cpu_next=False)
-    if newest is None or newest.deleting:
-        refused = bool(observed.refusal) and observed.refused_for >= patience  # by a quota for GPUs, say
-        cpu = observed.cpu_next or refused
-        return _Choice(Variant.CPU if cpu else Variant.GPU, None, cpu_next=cpu)
-    variant = newest.variant(shape.fingerprints)
-    if variant is Variant.GPU and newest.unschedulable_since:
-        left = newest.unschedulable_since + patience - now
-        if left <= 0:
-            return _Choice(Variant.CPU, None, cpu_next=True, fell_back=True)
-        return _Choice(Variant.GPU, left, cpu_next=False)
-    # It stays what it is; at the next replacement it tries for a GPU again.
-    return _Choice(variant or Variant.GPU, None, cpu_next=False)
-
-
-def _on_cpu_instead(shape: WorkerShape | None, pod: PodSeen | None) -> bool:
-    if shape is None or pod is None or shape.gpu_mode is not GpuMode.PREFERRED:
-        return False
-    return pod.variant(shape.fingerprints) is Variant.CPU
-
-
-# ── Settings ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _own_edit(camera: Camera) -> bool:
-    """Whether the user has edited this very camera since its status was written."""
-    seen = max((c.observed_generation for c in camera.status.conditions), default=-1)
-    return seen < camera.metadata.generation
-
-
-def _settings_now(observed: CameraObserved) -> tuple[Settings | None, bool]:
-    """The settings to put in force, and whether newer ones wait for the rollout."""
-    wanted, known = observed.settings, observed.camera.status.settings
-    if known is None or not known.hash:
-        return wanted, False
-    if wanted is not None and (
-        wanted.hash == known.hash
-        or observed.granted
-        or observed.camera.spec.suspend  # it has no worker that could suffer
-        or _own_edit(observed.camera)
-    ):
-        return wanted, False
-    try:
-        return Settings.model_validate(known.values), wanted is not None
-    except ValueError:
-        return wanted, False
-
-
-# ── Status ──────────────────────────────────────────────────────────────────────────────────────────────
+def _wish(
+    observed: CameraObserved, obstacle: Fact | None, newest: PodSeen | None, now: float, patience: float
+) -> _Wish:
+    if obstacle is not None or observed.shape is None:
+        # A worker that runs goes on, unless the user has suspended it; none is started.
+        goes_on = newest is not None and not observed.camera.spec.suspend
+        return _Wish(DesiredWorker(newest.fingerprint) if newest is not None and goes_on else None)
+    choice = choose_variant(
+        observed.shape,
+        newest,
+        cpu_next=observed.cpu_next,
+        refused_for=observed.refused_for if observed.refusal else None,
+        now=now,
+        patience=patience,
+    )
+    worker, waits = worker_now(observed.shape, choice, newest, observed.camera, granted=observed.granted)
+    return _Wish(worker, choice, waits)
 
 
 def _obstacle(observed: CameraObserved) -> Fact | None:
@@ -453,6 +278,61 @@ def _obstacle(observed: CameraObserved) -> Fact | None:
     return None
 
 
+# ── What is done for it ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    delete: tuple[DeletePod, ...]
+    start: StartPod | None
+    failures: int
+    moved: Order | None
+
+
+def _steps(
+    actions: Iterable[Action],
+    attempts: Attempts,
+    order: Order | None,
+    choice: VariantChoice | None,
+    failures: int,
+) -> _Steps:
+    """What the planner wants of runs, done to pods."""
+    by_uid = {pod.uid: pod for pod in attempts.pods}
+    start: StartPod | None = None
+    moved: Order | None = None
+    delete = [
+        DeletePod(pod.name, pod.uid, "not the pod of any attempt")
+        for pod in attempts.strangers
+        if not pod.deleting
+    ]
+    for action in actions:
+        match action:
+            case ForgetRun(uid, count):
+                failures = count
+                if not by_uid[uid].deleting:
+                    delete.append(DeletePod(by_uid[uid].name, uid, "ended", failures=count))
+            case StopWorker(uid, reason):
+                grace = None
+                if order is not None and uid == order.pod_uid and reason == "changed":
+                    moved = order
+                    reason = f"moved, {order.reason.value}: {order.message}"
+                    grace = None if order.graceful else _UNGRACEFUL_SECONDS
+                delete.append(DeletePod(by_uid[uid].name, uid, reason, grace=grace))
+            case StartWorker(attempt) if choice is not None and not attempts.strangers:
+                # One worker at a time, whoever made the other one.
+                start = StartPod(attempt, choice.variant)
+    return _Steps(tuple(delete), start, failures, moved)
+
+
+def _pause(observed: CameraObserved, now: float, policy: RestartPolicy) -> float:
+    """Seconds to wait before another pod that nobody's edit asks for.
+
+    Whoever takes pods away or changes them at once (a webhook, another operator) would otherwise have us
+    make pods as fast as we can.
+    """
+    return max(0.0, observed.restarted_at + policy.delay(observed.restarts) - now)
+
+
 def _waiting(observed: CameraObserved, planned: PlannedCondition, *, paused: bool) -> Fact | None:
     """Why there is no worker right now."""
     if paused:
@@ -465,47 +345,10 @@ def _waiting(observed: CameraObserved, planned: PlannedCondition, *, paused: boo
     return None
 
 
-def _worker_status(
-    before: WorkerStatus, current: PodSeen | None, start: StartPod | None, camera: str, camera_uid: str
-) -> WorkerStatus:
-    if start is not None:
-        return WorkerStatus(attempt=start.attempt, pod_name=pod_name(camera, camera_uid, start.attempt))
-    if current is not None and current.attempt >= before.attempt:
-        return WorkerStatus(
-            attempt=current.attempt, pod_name=current.name, pod_uid=current.uid, node_name=current.node
-        )
-    return before.model_copy(update={"node_name": ""})
+def _announced(start: StartPod, camera: str, camera_uid: str) -> WorkerStatus:
+    """A worker whose pod is yet to be made."""
+    return WorkerStatus(attempt=start.attempt, pod_name=pod_name(camera, camera_uid, start.attempt))
 
 
-def _said_of(pod: PodSeen | None, status: CameraStatus) -> dict[str, Fact]:
-    if pod is None or status.worker is None or status.worker.pod_uid != pod.uid:
-        return {}
-    return {c.type: Fact(c.status, c.reason, c.message) for c in status.conditions}
-
-
-def _hold(current: PodSeen | None, start: StartPod | None, limit: float, now: float) -> float:
-    """How long the status can wait: the scheduler will have a word soon, and then there is more to say."""
-    if start is not None or current is None or current.scheduled is not None:
-        return 0.0
-    return max(0.0, current.created_at + limit - now)
-
-
-def _last_reassignment(
-    status: CameraStatus, moved: Order | None, current: PodSeen | None
-) -> Reassignment | None:
-    """What the status says of the last move: this one, or the one before, with where it has led to."""
-    if moved is not None:
-        return Reassignment(
-            time=datetime.fromtimestamp(int(moved.at), UTC),
-            reason=moved.reason.value,
-            message=moved.message[:_MAX_MESSAGE],
-            from_node=moved.from_node,
-            count=moved.count,
-            request=moved.request,
-        )
-    last = status.last_reassignment
-    if last is None or last.to_node or last.time is None or current is None or not current.node:
-        return last
-    if current.created_at < last.time.timestamp():
-        return last  # it is still the pod that was to be moved
-    return last.model_copy(update={"to_node": current.node})
+def _soonest(*seconds: float | None) -> float | None:
+    return min((s for s in seconds if s is not None), default=None)

@@ -17,17 +17,16 @@ from typing import Any, Protocol
 
 from camfleet_operator.cluster.api import Api
 from camfleet_operator.cluster.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from camfleet_operator.cluster.attempts import is_lost
 from camfleet_operator.cluster.balance.placement import Placement
+from camfleet_operator.cluster.camera_status import UNSEEN_SECONDS, status_differs
 from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
 from camfleet_operator.cluster.decide import (
-    UNSEEN_SECONDS,
     CameraObserved,
     CameraPlan,
     DeletePod,
     StartPod,
-    is_lost,
     plan_camera,
-    status_differs,
 )
 from camfleet_operator.cluster.health.orders import Order
 from camfleet_operator.cluster.health.verdicts import Health
