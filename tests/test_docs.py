@@ -30,7 +30,7 @@ DOCUMENTS = sorted(
     if _FENCE.search(path.read_text())
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Background:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -90,7 +90,7 @@ def test_the_commands_work(document: str, tmp_path: Path) -> None:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=150,
                 check=False,
             )
             logs = "\n".join(item.text[-3000:] for item in running)
@@ -114,7 +114,7 @@ def start(script: str, environment: dict[str, str], folder: Path, ready: str) ->
     )
     threading.Thread(target=item.read, daemon=True).start()
     eventually(
-        lambda: ready in item.text or item.process.poll() is not None, f"{ready!r} from {script}", within=90
+        lambda: ready in item.text or item.process.poll() is not None, f"{ready!r} from {script}", within=150
     )
     assert item.process.poll() is None, item.text
     return item

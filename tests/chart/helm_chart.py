@@ -39,7 +39,7 @@ class Helm:
         """Run it and return its output."""
         cluster = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
         done = subprocess.run(
-            [self.program, *cluster, *arguments], capture_output=True, text=True, timeout=110, check=False
+            [self.program, *cluster, *arguments], capture_output=True, text=True, timeout=200, check=False
         )
         if done.returncode != 0:
             raise HelmError(done.stderr + done.stdout)

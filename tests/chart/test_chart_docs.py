@@ -19,7 +19,7 @@ from tests.testbed.control_plane import ControlPlane
 
 from camfleet_gateway.auth import read_tokens
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(480)]
 
 ROOT = CHART.parents[1]
 
@@ -51,7 +51,7 @@ def test_the_installation_page_can_be_followed(own_cluster: ControlPlane, tmp_pa
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,
             check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"

@@ -20,7 +20,7 @@ from tests.testbed.processes import wait_until
 
 from camfleet_gateway.auth import Authenticator, Role
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(480)]
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 MONITORING = "monitoring.coreos.com"
@@ -79,7 +79,7 @@ def test_pods_are_admitted_under_restricted_pod_security(
     namespace = make_namespace(RESTRICTED)
     live_helm("install", "camfleet", CHART, "-n", namespace, NO_CRDS)
     path = f"/api/v1/namespaces/{namespace}/pods"
-    wait_until(lambda: len(cluster.items(path)) == 3, "two operators and a gateway", seconds=30)
+    wait_until(lambda: len(cluster.items(path)) == 3, "two operators and a gateway")
     for pod in cluster.items(path):
         volumes = [next(iter(v.keys() - {"name"})) for v in pod["spec"]["volumes"]]
         assert "projected" in volumes, "the ServiceAccount's token is mounted where the pod asks for it"
@@ -248,7 +248,7 @@ def shell(cluster: ControlPlane, script: str) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from monitoring.generate import documents
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import Process, free_port, wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.e2e, pytest.mark.timeout(480)]
 
 AUDIT_POLICY: Object = {
     "apiVersion": "audit.k8s.io/v1",
@@ -156,9 +156,12 @@ def test_rights_and_arguments_are_enough_and_none_is_idle(fleet: Fleet) -> None:
         pods = "/api/v1/namespaces/default/pods"
         wait_until(lambda: len(running_pods(fleet, pods)) == 1, "the worker's pod to run", process=operator)
         keep(fleet.start_worker(running_pods(fleet, pods)[0]))
-        wait_until(lambda: reason(fleet, "hello") == "Streaming", "the camera to stream", seconds=60)
+        wait_until(lambda: reason(fleet, "hello") == "Streaming", "the camera to stream")
 
-        pages = [httpx.get(f"http://127.0.0.1:{port}/metrics").text for port in (fleet.internal, probes)]
+        pages = [
+            httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+            for port in (fleet.internal, probes)
+        ]
         told = {re.split(r"[{ ]", line)[0] for page in pages for line in page.splitlines()}
         shown = set(re.findall(r"\bcamfleet_\w+", " ".join(documents().values())))
         assert shown - told <= NOT_TOLD_HERE, "a dashboard shows what neither program tells"
@@ -175,7 +178,7 @@ def test_rights_and_arguments_are_enough_and_none_is_idle(fleet: Fleet) -> None:
         viewer = httpx.Client(
             base_url=f"http://127.0.0.1:{fleet.viewers}",
             headers={"Authorization": f"Bearer {fleet.admin_token}"},
-            timeout=30,
+            timeout=60,
         )
         with viewer:
             assert viewer.post("/cameras/hello/stream/stop").is_success

@@ -17,7 +17,7 @@ from helm_chart import CHART, Helm, Object
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(480)]
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 MORE_VERBS = (

@@ -47,7 +47,7 @@ def operator(site: PluginSite, name: str, *, to_node: str) -> Iterator[None]:
     thread = threading.Thread(target=act)
     thread.start()
     yield
-    thread.join(30)
+    thread.join(120)
 
 
 def test_move_writes_one_annotation_of_its_own(site: PluginSite) -> None:
@@ -77,7 +77,7 @@ def test_move_writes_one_annotation_of_its_own(site: PluginSite) -> None:
 def test_move_wait_says_where_it_ended_up(site: PluginSite, to_node: str, said: str) -> None:
     site.camera("gate")
     with operator(site, "gate", to_node=to_node):
-        result = site.run("move", "gate", "--wait", "--timeout=30")
+        result = site.run("move", "gate", "--wait", "--timeout=90")
     assert (result.exit_code, said in result.stdout) == (0, True), result.output
 
 

@@ -193,8 +193,8 @@ def test_a_browser_is_signed_in_once_and_no_argument_has_the_token(watched: Watc
             target=look, args=(address,)
         )  # Playwright wants a thread without an event loop
         page.start()
-        page.join(60)
-        seen["again"] = httpx.get(re.findall(r"url=([^\"]+)", file.read_text())[0]).status_code
+        page.join(120)
+        seen["again"] = httpx.get(re.findall(r"url=([^\"]+)", file.read_text())[0], timeout=60).status_code
         watched.stop_kubectl()
         return True
 
@@ -222,11 +222,11 @@ def test_a_browser_is_signed_in_once_and_no_argument_has_the_token(watched: Watc
 def test_the_sign_in_page_stands_hostile_names_and_a_gone_gateway() -> None:
     with SignIn(("127.0.0.1", 1), "a.b</script>", "t</script>") as signin:
         (address,) = re.findall(r"url=([^\"]+)", signin.file.read_text())
-        first = httpx.get(address)
+        first = httpx.get(address, timeout=60)
         assert first.text.count("</script>") == 1
         assert (first.headers["cache-control"], "nonce-" in first.headers["content-security-policy"]) == (
             "no-store",
             True,
         )
-        assert httpx.get(address).status_code == 410
-        assert httpx.get(f"http://127.0.0.1:{signin.port}/").status_code == 502
+        assert httpx.get(address, timeout=60).status_code == 410
+        assert httpx.get(f"http://127.0.0.1:{signin.port}/", timeout=60).status_code == 502

@@ -60,7 +60,7 @@ def test_evidence_pause_and_move(site: Site) -> None:
 
     # A person's request is done all the same.
     before = site.camera("door")["status"]["worker"]
-    moved = plugin(site, "move", "door", "--wait", "--timeout=60")
+    moved = plugin(site, "move", "door", "--wait", "--timeout=120")
     assert moved.exit_code == 0, moved.output
     after = site.camera("door")["status"]
     assert after["worker"]["attempt"] == before["attempt"] + 1

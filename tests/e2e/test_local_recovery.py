@@ -43,12 +43,11 @@ def test_a_deleted_state_folder_is_made_again(fleet: Fleet) -> None:
     shutil.rmtree(fleet.state)
     eventually(lambda: (fleet.state / "objects" / "default.one.json").exists(), "the objects are back")
     for name in ("one", "two", "three"):
-        fleet.wait_state(name, "live", within=60)
+        fleet.wait_state(name, "live")
     # The folders are followed again within the ten seconds in which the runtime looks of itself.
     eventually(
         lambda: fleet.request("PATCH", "/api/cameras/one", json={"stream": {"fps": 5}}).status_code == 200,
         "controls work again",
-        within=30,
     )
 
 

@@ -41,7 +41,8 @@ from camfleet_protocol.messages import (
 from camfleet_protocol.window import AckWindow
 from camfleet_protocol.wire import Codec, Flags, Frame, Opcode, encode_frame, parse_frame
 
-DEADLINE = 15.0
+DEADLINE = 60.0
+"""Seconds that nothing takes, however slow the machine is."""
 T = TypeVar("T")
 
 META = encode_meta(

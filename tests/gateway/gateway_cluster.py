@@ -198,14 +198,14 @@ class ClusterGateway(GatewayProcess):
 
     def cameras(self, namespace: str | None = None) -> dict[str, Json]:
         """All cameras by id, or those of a namespace."""
-        found = httpx.get(f"{self.viewer_url}/api/cameras", timeout=15).json()["cameras"]
+        found = httpx.get(f"{self.viewer_url}/api/cameras", timeout=60).json()["cameras"]
         return {c["camera_id"]: c for c in found if namespace in (None, c["namespace"])}
 
-    def until(self, camera: str, check: Any, what: str, within: float = 15.0) -> Any:
+    def until(self, camera: str, check: Any, what: str, within: float = 60.0) -> Any:
         """Wait until a camera, or None for none, is as wanted."""
         deadline = time.monotonic() + within
         while True:
-            answer = httpx.get(f"{self.viewer_url}/api/cameras/{camera}", timeout=15)
+            answer = httpx.get(f"{self.viewer_url}/api/cameras/{camera}", timeout=60)
             found = answer.json() if answer.status_code == 200 else None
             if check(found):
                 return found
@@ -217,7 +217,7 @@ class ClusterGateway(GatewayProcess):
         text = httpx.get(
             f"{self.internal_url}/metrics",
             params={"name[]": "camfleet_gateway_sessions_refused_total"},
-            timeout=15,
+            timeout=60,
         ).text
         found = re.findall(r'^camfleet_gateway_sessions_refused_total\{reason="(\w+)"\} (\S+)$', text, re.M)
         return {reason: int(float(count)) for reason, count in found}

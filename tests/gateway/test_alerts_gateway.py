@@ -27,7 +27,7 @@ from camfleet_protocol.messages import EventRecord, WorkerEvent
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
 from support.require import model_dir
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(480)]
 
 RULES = [
     {"name": "stranger", "when": "UnknownPerson", "severity": "critical", "cooldownSeconds": 600},
@@ -86,7 +86,7 @@ def seen(id_: str, vector: Any = None, *, embedder: str = MODEL, **data: Any) ->
 
 
 async def get(gateway: GatewayProcess, path: str, **params: Any) -> Any:
-    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=60) as client:
         answer = await client.get(path, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -114,7 +114,7 @@ async def test_an_alert_reaches_pages_programs_and_webhooks_once(
         for _ in range(2):
             await worker.socket.send(seen("e1", identity="unknown"))
         await worker.event_acks(1)
-        told = json.loads(await asyncio.wait_for(live.recv(), 15))
+        told = json.loads(await asyncio.wait_for(live.recv(), 60))
         assert told["first"] and told["event"]["data"]["rule"] == "stranger"
         alert = told["event"]["id"]
         await eventually(lambda: len(hook.events) == 1, "a first call")
@@ -131,10 +131,10 @@ async def test_an_alert_reaches_pages_programs_and_webhooks_once(
         (alert, "e1", "critical")
     ]
     assert found["alerts"][0]["data"]["when"] == "UnknownPerson" and found["next_cursor"] is None
-    await eventually(lambda: len(hook.events) == 2, "the call that is taken", within=40)
+    await eventually(lambda: len(hook.events) == 2, "the call that is taken")
     assert {event["id"] for event in hook.events} == {alert}
 
-    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=60) as client:
         first = (await client.post(f"/api/alerts/{alert}/acknowledge")).json()
         again = (await client.post(f"/api/alerts/{alert}/acknowledge")).json()
         assert first["acknowledged"] == again["acknowledged"] and first["acknowledged_by"] == "anonymous"
@@ -169,7 +169,7 @@ async def test_what_each_role_may_do(start: Callable[..., GatewayProcess], token
         ("GET", "/api/faces/search?event=a&minimum=nan"): (403, 422, 422),
         ("POST", "/api/faces/search"): (403, 422, 422),
     }
-    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.viewer_url, timeout=60) as client:
         for (method, path), statuses in expected.items():
             found = []
             for role in ("viewer", "operator", "admin"):
@@ -204,7 +204,7 @@ async def test_a_face_is_found_by_event_person_and_picture(
         found = await get(gateway, "/api/faces/search", event="numbers")
         return found if found["faces"] else None
 
-    found = await eventually(alike, "the vectors in the index", within=60)
+    found = await eventually(alike, "the vectors in the index", within=120)
     assert [item["event"]["id"] for item in found["faces"]] == ["numbers-2"]
     assert found["faces"][0]["similarity"] > 0.99 and "milvus-lite" in found["index"]
     assert found["embedder"] == MODEL and found["people"] == [] and found["took_ms"] >= 0

@@ -77,7 +77,7 @@ def test_random_messages_of_viewers(gateway: GatewayProcess, path: str) -> None:
         assert gateway.process.poll() is None
 
     run()
-    assert httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=15).json()["total_cameras"] == 1
+    assert httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=60).json()["total_cameras"] == 1
 
 
 @pytest.mark.parametrize("accepted", [False, True])
@@ -88,7 +88,7 @@ def test_random_messages_of_workers(
     hello = '{"op":"hello","camera":"default.hall","attempt":1}'
 
     def names() -> list[str]:
-        cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=15).json()["cameras"]
+        cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=60).json()["cameras"]
         return [camera["name"] for camera in cameras]
 
     asyncio.run(eventually(lambda: names() == ["door", "hall"], "the gateway knows the hall"))
@@ -117,7 +117,7 @@ def test_random_bytes_instead_of_http(gateway: GatewayProcess) -> None:
         try:
             writer.write(data)
             writer.write_eof()
-            await asyncio.wait_for(reader.read(), 15)
+            await asyncio.wait_for(reader.read(), 60)
         except ConnectionError:
             pass  # cut off: as good an answer as any
         finally:
@@ -150,12 +150,12 @@ def test_random_bytes_instead_of_http(gateway: GatewayProcess) -> None:
         assert gateway.process.poll() is None
 
     run()
-    assert httpx.get(f"{gateway.viewer_url}/livez", timeout=15).status_code == 200
+    assert httpx.get(f"{gateway.viewer_url}/livez", timeout=60).status_code == 200
 
 
 def raw_close_code(port: int, path: str, *, size: int, opcode: int, token: str = "", first: str = "") -> int:
     """Send `first`, then one message of `size` bytes, all of it, and only then read; the close code."""
-    with socket.create_connection(("127.0.0.1", port), timeout=15) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as raw:
         raw.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -214,7 +214,7 @@ async def test_nonsense_is_answered_then_ended(gateway: GatewayProcess, door: Ca
         assert not viewer.closed.is_set()
         for _ in range(40):
             await viewer.socket.send("[")
-        await asyncio.wait_for(viewer.closed.wait(), 15)
+        await asyncio.wait_for(viewer.closed.wait(), 60)
         assert viewer.socket.close_code == 1008
 
 
@@ -231,7 +231,7 @@ async def test_one_who_asks_and_never_reads(gateway: GatewayProcess, door: Camer
             await reader.readuntil(b"\r\n\r\n")
             frame = struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + bytes(4) + payload
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while True:
                         writer.write(frame * 500)
                         await writer.drain()
@@ -263,7 +263,7 @@ async def test_half_requests_are_ended(gateway: GatewayProcess) -> None:
         readers.append((reader, writer))
     for reader, writer in readers:
         try:
-            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
         except ConnectionError:
             pass
         writer.transport.abort()
@@ -283,7 +283,7 @@ async def test_too_much_from_a_worker_is_dropped_not_spread(
         await eventually(lambda: any(ack.seq == flood.seq for ack in flood.of(FrameAck)), "all acknowledged")
 
         def refused() -> int:
-            workers = httpx.get(f"{gateway.viewer_url}/streaming/debug", timeout=15).json()["workers"]
+            workers = httpx.get(f"{gateway.viewer_url}/streaming/debug", timeout=60).json()["workers"]
             return next(w["frames_refused"] for w in workers if w["camera"] == hall.id)
 
         assert refused() > 0
@@ -297,7 +297,7 @@ def test_refusing_a_handshake_leaves_nothing_behind(gateway: GatewayProcess) -> 
                     pass
         async with connect(f"{ws(gateway.internal_url)}/ws/worker") as client:
             with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(client.recv(), 15)
+                await asyncio.wait_for(client.recv(), 60)
             assert client.close_code == 1002
 
     asyncio.run(run())

@@ -51,7 +51,7 @@ async def test_while_the_api_server_is_away_all_goes_on(
     async with (
         FakeWorker.running(gateway.internal_url, camera_id(door), door_token) as worker,
         FakeViewer.running(gateway.viewer_url, camera_id(door)) as viewer,
-        httpx.AsyncClient(base_url=gateway.viewer_url, timeout=15) as http,
+        httpx.AsyncClient(base_url=gateway.viewer_url, timeout=60) as http,
     ):
         await worker.accepted()
         own.plane.processes["kube-apiserver"].kill()
@@ -70,7 +70,7 @@ async def test_while_the_api_server_is_away_all_goes_on(
             await again.accepted()  # its token was found good less than a minute ago
         own.plane.start_api_server()
         own.camera(namespace, "new")
-        await eventually(lambda: f"{namespace}.new" in gateway.cameras(), "followed again", within=30)
+        await eventually(lambda: f"{namespace}.new" in gateway.cameras(), "followed again")
         async with FakeWorker.running(gateway.internal_url, camera_id(hall), hall_token) as known:
             await known.accepted()
         assert (await http.post(f"/cameras/{camera_id(door)}/stream/stop")).status_code == 200
@@ -100,7 +100,7 @@ async def test_what_went_unseen_is_made_up_for(
         finally:
             os.kill(gateway.pid, signal.SIGCONT)
         wanted = {f"{namespace}.{name}" for name in ("keep", "change", "come")}
-        await eventually(lambda: set(gateway.cameras(namespace)) == wanted, "the view is right", within=30)
+        await eventually(lambda: set(gateway.cameras(namespace)) == wanted, "the view is right")
         assert "listing cameras again: the watch is too far behind" in gateway.log
         assert not worker.closed.is_set()
 
@@ -117,7 +117,7 @@ def test_a_gateway_starts_before_the_api_server(
         gateway = start_in_cluster(kubeconfig)
     assert httpx.get(f"{gateway.internal_url}/readyz", timeout=5).status_code == 503
     own.plane.start_api_server()
-    gateway.until(f"{namespace}.door", bool, "it catches up", within=30)
+    gateway.until(f"{namespace}.door", bool, "it catches up")
     assert httpx.get(f"{gateway.internal_url}/readyz", timeout=5).status_code == 200
 
 
@@ -196,13 +196,13 @@ async def test_five_hundred_cameras(own: Cluster, start_in_cluster: Callable[...
                 httpx.get,
                 f"{gateway.internal_url}/metrics",
                 params={"name[]": "camfleet_camera_info"},
-                timeout=15,
+                timeout=60,
             )
             return info.text.count('node="n",pod="p",attempt="3"') == 500
 
         await eventually(seen, "every status is seen")
         await send("DELETE", path, {})
-        await eventually(lambda: not gateway.cameras(namespace), "all are gone", within=30)
+        await eventually(lambda: not gateway.cameras(namespace), "all are gone")
 
 
 async def test_in_a_pod_the_service_accounts_token_is_read_again(

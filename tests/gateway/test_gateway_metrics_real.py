@@ -47,7 +47,7 @@ class Page:
     """One scrape."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
-        self.text = httpx.get(f"{gateway.internal_url}/metrics", timeout=15).text
+        self.text = httpx.get(f"{gateway.internal_url}/metrics", timeout=60).text
         self.types: dict[str, str] = {}
         self.labels: dict[str, set[str]] = {}
         self.cameras: dict[str, dict[str, float]] = {}

@@ -87,7 +87,7 @@ def test_make_cluster_and_make_cluster_down(tmp_path: Path) -> None:
         said = command("up")
         assert f"export KUBECONFIG={folder}" in said
         address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
-        with urllib.request.urlopen(address, timeout=10) as page:
+        with urllib.request.urlopen(address, timeout=60) as page:
             assert b"<html" in page.read().lower()
         assert "runs already" in command("up")
         assert processes_of(folder)
@@ -122,7 +122,7 @@ time.sleep(600)
         pid, cgroup = parent.stdout.readline().split()
         assert Path(f"/proc/{pid}").exists()
         parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of what ran inside", seconds=10)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of what ran inside")
     # Empty control groups stay, until the next machine comes.
     subprocess.run(
         [sys.executable, "-c", "from tests.testbed.machine import _sweep_cgroups as sweep; sweep()"],

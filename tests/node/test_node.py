@@ -60,7 +60,7 @@ def test_a_pod_reaches_another_through_a_service_by_name(cluster: Cluster, names
     )
     ask = f"""
 import time, urllib.error, urllib.request
-for _ in range(100):
+for _ in range(600):
     try:
         print(urllib.request.urlopen("http://web.{namespace}.svc/", timeout=5).status)
         break
@@ -70,7 +70,7 @@ for _ in range(100):
     assert run(cluster, namespace, python("visitor", cluster, ask)).strip() == "200"
     # This machine reaches it as well, by a port of its loopback.
     port = cluster.forward_service(namespace, "web", 80)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
         assert answer.status == 200
 
 
@@ -89,7 +89,7 @@ def test_a_headless_service_names_each_pod(cluster: Cluster, namespace: str) -> 
     ask = f"""
 import socket, time
 found = set()
-for _ in range(100):
+for _ in range(600):
     try:
         found = {{entry[4][0] for entry in socket.getaddrinfo("peers.{namespace}.svc", 8000)}}
     except socket.gaierror:

@@ -298,7 +298,8 @@ async def test_all_gateways_gone_is_blindness_and_nobodys_fault(world: World, bo
 async def test_prometheus_itself_in_trouble(boards: Boards, prometheus: PrometheusProcess) -> None:
     """Paused, killed and back without data: never anybody's fault; and then a real fault is seen."""
     boards[0].cameras = {"door": GOOD, "gate": GOOD}
-    source = PrometheusSource(Prometheus(prometheus.url, timeout=1.0), scrape=SCRAPE_SECONDS)
+    client = Prometheus(prometheus.url, timeout=30.0)
+    source = PrometheusSource(client, scrape=SCRAPE_SECONDS)
     world = World(source, boards, prometheus)
     world.names = {"door", "gate"}
     async with source.open():
@@ -316,15 +317,21 @@ async def test_prometheus_itself_in_trouble(boards: Boards, prometheus: Promethe
             assert list(world.signals.problems) == ["prometheus"]
 
         prometheus.pause()
+        client._timeout = 1.0
         await blind("PrometheusTimeout")
+        client._timeout = 30.0
         prometheus.resume()
         await world.look()
         assert world.signals.counts()["Healthy"] == 2
         prometheus.kill()
         boards[0].cameras = {"door": GOOD, "gate": GONE}
         await blind("PrometheusUnreachable")
+        for board in boards:
+            board.status = 503  # or it might have scraped them before we look
         prometheus.restart(empty=True)
         await blind("NoGateway")
+        for board in boards:
+            board.status = 200
         for readings in (1, 2, 3):
             await world.look()
             assert world.said("gate") == ("WorkerNotConnected" if readings > 1 else "?NoGateway", readings)

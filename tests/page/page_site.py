@@ -14,7 +14,7 @@ from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from support.gateway_process import GatewayProcess, LocalRuntimeDouble, put_camera, test_pattern
 
-DEADLINE_MS = 20_000
+DEADLINE_MS = 60_000
 EXPECTED_ERRORS = ("Failed to load resource", "WebSocket connection to", "using getImageData")
 """What Chromium itself writes when a gateway is away, an answer is no success, or a test reads pixels."""
 
@@ -93,7 +93,7 @@ class Site:
         self.gateway.kill()
 
 
-def eventually(check: Callable[[], Any], what: str, within: float = 20.0) -> Any:
+def eventually(check: Callable[[], Any], what: str, within: float = 60.0) -> Any:
     """Poll until `check` gives something true, and return that."""
     deadline = time.monotonic() + within
     while not (value := check()):

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 def test_keyboard(living: Site, pages: Pages) -> None:
@@ -136,7 +136,7 @@ def test_reduced_motion(site: Site, pages: Pages) -> None:
 
 def test_everything_comes_from_the_gateway(site: Site, pages: Pages) -> None:
     """No external resource, no inline script or style; the policy of the answer forbids both."""
-    answer = httpx.get(site.url, timeout=10)
+    answer = httpx.get(site.url, timeout=60)
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     site.add("lobby")
     page = pages.open("about:blank")

@@ -18,11 +18,11 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 def camera(site: Site, name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{site.url}/api/cameras/default.{name}", timeout=10).json()
+    answer: dict[str, Any] = httpx.get(f"{site.url}/api/cameras/default.{name}", timeout=60).json()
     return answer
 
 
@@ -68,7 +68,7 @@ def test_a_change_by_somebody_else_is_shown(living: Site, pages: Pages) -> None:
     page = pages.open(f"{living.url}/#/camera/default.lobby")
     wait_drawn(page, ".view-picture")
     done = httpx.patch(
-        f"{living.url}/api/cameras/default.lobby", json={"stream": {"quality": 35}}, timeout=10
+        f"{living.url}/api/cameras/default.lobby", json={"stream": {"quality": 35}}, timeout=60
     )
     assert done.status_code == 200
     expect(page.get_by_label("JPEG quality")).to_have_value("35")
@@ -156,7 +156,7 @@ def test_add_and_remove_a_camera(living: Site, pages: Pages) -> None:
     page.get_by_role("button", name="Remove camera").click()
     page.get_by_role("dialog").get_by_role("button", name="Remove", exact=True).click()
     expect(page.locator(".empty")).to_contain_text("No cameras yet")
-    assert httpx.get(f"{living.url}/api/cameras", timeout=10).json()["total_cameras"] == 0
+    assert httpx.get(f"{living.url}/api/cameras", timeout=60).json()["total_cameras"] == 0
 
 
 def test_mistakes_are_shown_at_their_fields(living: Site, pages: Pages) -> None:

@@ -17,7 +17,7 @@ from support.require import model_dir, sample
 
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 LOBBY = "default.lobby"
 RULE = {"name": "door-watch", "when": "InZone", "zone": "door", "severity": "critical", "cooldownSeconds": 0}
@@ -59,9 +59,9 @@ def test_alerts_are_told_counted_and_acknowledged(
 
     header = {"Authorization": f"Bearer {tokens['operator']}"}
     url = f"{site.url}/api/alerts"
-    left = httpx.get(url, params={"acknowledged": "false"}, headers=header, timeout=10).json()["alerts"]
+    left = httpx.get(url, params={"acknowledged": "false"}, headers=header, timeout=60).json()["alerts"]
     assert len(left) == 1
-    httpx.post(f"{url}/{left[0]['id']}/acknowledge", headers=header, timeout=10).raise_for_status()
+    httpx.post(f"{url}/{left[0]['id']}/acknowledge", headers=header, timeout=60).raise_for_status()
     expect(page.locator(".empty")).to_contain_text("Nothing to see to")  # somebody else did
     expect(alerts).to_have_accessible_name("Alerts")
     page.get_by_role("button", name="All", exact=True).click()
@@ -97,10 +97,10 @@ def test_search_by_picture_and_from_an_event(make_site: Callable[..., Site], pag
     yard.events.append(seen("default.yard", 3, "obama2.jpg"))
 
     def alike() -> list[str]:
-        answer = httpx.get(f"{site.url}/api/faces/search", params={"event": "seen-3"}, timeout=30)
+        answer = httpx.get(f"{site.url}/api/faces/search", params={"event": "seen-3"}, timeout=60)
         return [face["event"]["id"] for face in answer.json().get("faces", [])]
 
-    eventually(lambda: alike() == ["seen-1"], "the index follows the events")
+    eventually(lambda: alike() == ["seen-1"], "the index follows the events", within=120)
     page = pages.open(f"{site.url}/#/search")
     expect(page.locator(".empty")).to_contain_text("Where was this face seen?")
     page.locator("#search-picture").set_input_files(sample("people/obama1.jpg"))

@@ -19,14 +19,14 @@ from support.require import model_dir, sample
 
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 def people(site: Site) -> list[dict[str, Any]]:
     """Everybody who is enrolled."""
-    found: list[dict[str, Any]] = httpx.get(f"{site.url}/api/people", timeout=10).json()["people"]
+    found: list[dict[str, Any]] = httpx.get(f"{site.url}/api/people", timeout=60).json()["people"]
     return found
 
 
@@ -160,8 +160,8 @@ def test_names_contrast_and_phones(site: Site, pages: Pages, scheme: str) -> Non
     lobby.events.append(
         thing("default.lobby", 1, age=30, zones=[{"name": "door", "seconds": 5}], identity="none")
     )
-    person = httpx.post(f"{site.url}/api/people", json={"name": "Ada", "group": "visitor"}, timeout=10).json()
-    eventually(lambda: httpx.get(f"{site.url}/api/alerts", timeout=10).json()["alerts"], "an alert")
+    person = httpx.post(f"{site.url}/api/people", json={"name": "Ada", "group": "visitor"}, timeout=60).json()
+    eventually(lambda: httpx.get(f"{site.url}/api/alerts", timeout=60).json()["alerts"], "an alert")
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
     page = pages.open(f"{site.url}/#/events", color_scheme=scheme, **phone)
 

@@ -80,7 +80,7 @@ class Cameras:
     def ready(self, name: str) -> bool:
         return self.conditions(name).get("Ready", ("", ""))[0] == "True"
 
-    def wait_ready(self, *names: str, seconds: float = 30) -> None:
+    def wait_ready(self, *names: str, seconds: float = 90) -> None:
         for name in names:
             self.wait(lambda name=name: self.ready(name), f"{name} to be Ready", seconds=seconds)
 
@@ -103,7 +103,7 @@ class Cameras:
         )
         return [(event["reason"], event["message"]) for event in found]
 
-    def wait(self, check: Callable[[], object], what: str, *, seconds: float = 30) -> None:
+    def wait(self, check: Callable[[], object], what: str, *, seconds: float = 90) -> None:
         try:
             wait_until(check, what, seconds=seconds)
         except StartError:

@@ -19,7 +19,7 @@ import psutil
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 def eventually(check: Callable[[], Any], what: str, within: float = DEADLINE) -> Any:
@@ -76,7 +76,7 @@ class Fleet:
         """None while it runs."""
         return self._process.poll()
 
-    def wait_ready(self, within: float = 60.0) -> None:
+    def wait_ready(self, within: float = 90.0) -> None:
         """Wait for the line that tells a user to open the page."""
 
         def ready() -> re.Match[str] | None:
@@ -104,7 +104,7 @@ class Fleet:
                 return process
         raise AssertionError(f"no process runs {subcommand} {words}")
 
-    def interrupt(self, within: float = 15.0) -> int:
+    def interrupt(self, within: float = 60.0) -> int:
         """Ctrl-C, and wait for the end."""
         self.processes()
         self._process.send_signal(signal.SIGINT)
@@ -153,11 +153,11 @@ class Fleet:
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """GET from the viewer listener."""
-        return httpx.get(self.url + path, timeout=10, **options)
+        return httpx.get(self.url + path, timeout=60, **options)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Any request to the viewer listener."""
-        return httpx.request(method, self.url + path, timeout=10, **options)
+        return httpx.request(method, self.url + path, timeout=60, **options)
 
     def answers(self) -> bool:
         """Whether the gateway is up and ready."""

@@ -21,7 +21,7 @@ _PROGRAM = (
     "from camfleet_gateway.settings import GatewaySettings; "
     "sys.exit(run(GatewaySettings.model_validate_json(sys.argv[1])))"
 )
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 class GatewayProcess:
@@ -51,7 +51,7 @@ class GatewayProcess:
         deadline = time.monotonic() + START_SECONDS
         while not self._ready():
             if self.process.poll() is not None:
-                self._wait(10.0)
+                self._wait(30.0)
                 raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.log}")
             if time.monotonic() > deadline:
                 self.kill()
@@ -92,7 +92,7 @@ class GatewayProcess:
         """Its process id."""
         return self.process.pid
 
-    def stop(self, within: float = 10.0) -> int:
+    def stop(self, within: float = 30.0) -> int:
         """SIGTERM, and wait; returns the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
@@ -102,7 +102,7 @@ class GatewayProcess:
         """SIGKILL."""
         if self.process.poll() is None:
             self.process.kill()
-        self._wait(10.0)
+        self._wait(30.0)
 
     def restart(self) -> None:
         """Start again after `stop` or `kill`, on the same ports."""
@@ -119,7 +119,7 @@ class GatewayProcess:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10.0)
+            self.process.wait(30.0)
             raise AssertionError(f"the gateway did not stop within {within:g} s:\n{self.log}") from None
         finally:
             if self.process.stdin is not None and not self.process.stdin.closed:

@@ -43,7 +43,7 @@ class OperatorProcess:
             self._log,
         )
         if ready:
-            wait_until(self.ready, "the operator to be ready", process=self._process, seconds=40)
+            wait_until(self.ready, "the operator to be ready", process=self._process, seconds=90)
 
     def stop(self) -> None:
         """Ask it to stop."""

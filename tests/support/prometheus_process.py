@@ -125,7 +125,7 @@ class PrometheusProcess:
     def pause(self) -> None:
         """SIGSTOP, and wait until it stands still: it accepts connections and does not answer."""
         self._signal(signal.SIGSTOP)
-        self.wait(self._stopped, "it stands still", seconds=10)
+        self.wait(self._stopped, "it stands still")
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -179,7 +179,7 @@ class PrometheusProcess:
         return [(sample["metric"], float(sample["value"][1])) for sample in data["result"]]
 
     def until(
-        self, expression: str, check: Callable[[Samples], object] = bool, seconds: float = 30
+        self, expression: str, check: Callable[[Samples], object] = bool, seconds: float = 60
     ) -> Samples:
         """Ask until `check` is true of what is answered; an answer that is not empty, if not said."""
         found: Samples = []
@@ -192,7 +192,7 @@ class PrometheusProcess:
         self.wait(look, expression, seconds=seconds)
         return found
 
-    def scraped(self, target: str, since: float | None = None, seconds: float = 30) -> None:
+    def scraped(self, target: str, since: float | None = None, seconds: float = 60) -> None:
         """Wait until a target has been scraped well at or after `since` (Unix seconds; now if not said)."""
         since = time.time() if since is None else since
         instance = target.split("://")[-1].split("/")[0]

@@ -91,7 +91,7 @@ class Viewer:
             pass
         return seen
 
-    async def first(self, within: float = 20.0) -> Seen:
+    async def first(self, within: float = 60.0) -> Seen:
         """The next picture."""
         async with asyncio.timeout(within):
             async for item in self.frames():

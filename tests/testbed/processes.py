@@ -146,7 +146,7 @@ def _die_with_parent() -> None:
 
 
 def wait_until(
-    check: Callable[[], object], what: str, *, seconds: float = 60, process: Process | None = None
+    check: Callable[[], object], what: str, *, seconds: float = 120, process: Process | None = None
 ) -> None:
     """Poll until `check` is true.
 
