@@ -10,6 +10,7 @@ import pytest
 
 from support.cluster_site import Site
 from support.gateway_page import Said
+from support.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.cluster
 
@@ -48,7 +49,7 @@ def test_a_camera_becomes_a_pod_and_is_ready_when_frames_flow(site: Site) -> Non
     assert len(site.writes()) <= 3, site.writes()
 
     site.page.say(f"{site.name}.door", source=False, frames=False, error="auth_failed")
-    site.wait(lambda: site.conditions("door")["Ready"] == ("False", "AuthFailed"), "AuthFailed", seconds=15)
+    site.wait(lambda: site.conditions("door")["Ready"] == ("False", "AuthFailed"), "AuthFailed")
     assert site.conditions("door")["SourceConnected"] == ("False", "AuthFailed")
     site.page.say(f"{site.name}.door", source=True, frames=True, error="")
     site.wait_ready("door")
@@ -83,7 +84,7 @@ def test_a_changed_source_replaces_the_pod_one_at_a_time(site: Site) -> None:
     first = site.pod("door")["metadata"]["uid"]
     most = 0
     site.change("door", source={"testPattern": {"fps": 5}})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         alive = site.plane.items(site.pods_path, labelSelector="camfleet.io/camera=door")
         most = max(most, len(alive))
@@ -207,7 +208,6 @@ def test_a_pod_that_fails_is_followed_by_another(site: Site) -> None:
                 == [str(attempt)]
             ),
             f"the pod of attempt {attempt}",
-            seconds=25,
         )
     site.wait_ready("door")
     site.wait(lambda: any(r == "WorkerEnded" for r, _ in site.events("door")), "an Event")
@@ -231,7 +231,7 @@ def test_a_camera_made_again_under_its_name_starts_anew(site: Site) -> None:
     site.plane.delete(f"{site.cameras_path}/door")
     site.create("door")
     operator.start()
-    site.wait_ready("door", seconds=60)
+    site.wait_ready("door")
     assert site.pod("door")["metadata"]["uid"] != old
     assert site.camera("door")["status"]["worker"]["attempt"] == 1
 
@@ -297,14 +297,16 @@ def test_a_change_is_a_pod_within_a_moment(site: Site) -> None:
     site.operator()
     for number in range(5):
         site.create(f"cam-{number}")
-        site.wait(lambda number=number: site.pods(f"cam-{number}"), "the pod", seconds=5)
+        stopwatch = Stopwatch()
+        site.wait(lambda number=number: site.pods(f"cam-{number}"), "the pod")
+        assert stopwatch.seconds < 5
 
 
 def test_nothing_is_written_when_nothing_happens_and_after_a_restart(site: Site) -> None:
     operator = site.operator()
     for number in range(20):
         site.create(f"cam-{number}")
-    site.wait_ready(*(f"cam-{number}" for number in range(20)), seconds=60)
+    site.wait_ready(*(f"cam-{number}" for number in range(20)))
     site.create("paused", suspend=True)
     site.create("lost", profileRef={"name": "nowhere"})
     site.create("picky", placement={"nodeSelector": {"camfleet.test/nowhere": "true"}})
@@ -324,10 +326,11 @@ def test_the_operator_stops_in_order_when_told_to(site: Site) -> None:
     second = site.operator()
     site.create("door")
     site.wait_ready("door")
-    started = time.monotonic()
+    stopwatch = Stopwatch()
     first.stop()
-    assert time.monotonic() - started < 8
-    site.wait(second.leads, "the other replica to act", seconds=6)
+    assert stopwatch.seconds < 8
+    site.wait(second.leads, "the other replica to act")
+    assert stopwatch.seconds < 14, "it was handed over: it would have expired after 15 s"
 
 
 def test_a_frozen_leader_does_not_act_when_it_wakes_up(site: Site) -> None:
@@ -336,7 +339,7 @@ def test_a_frozen_leader_does_not_act_when_it_wakes_up(site: Site) -> None:
     site.create("door")
     site.wait_ready("door")
     first.signal(signal.SIGSTOP)
-    site.wait(second.leads, "the other replica to act", seconds=15)
+    site.wait(second.leads, "the other replica to act")
     site.create("hall")
     site.wait_ready("hall")
     since = time.time()
