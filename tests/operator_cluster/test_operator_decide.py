@@ -1,98 +1,30 @@
-"""The plan for one camera in a cluster, as tables: what is seen, what is done, what is said."""
+"""The plan for one camera in a cluster, as tables: what is seen, what is done."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-
-from camfleet_operator.cluster.camera_status import status_differs
-from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, plan_camera
-from camfleet_operator.cluster.health.orders import Order, Reason
-from camfleet_operator.cluster.health.verdicts import Health, Verdict
-from camfleet_operator.cluster.pods import PodSeen
-from camfleet_operator.cluster.podspec import Variant, build_pod, shape_worker
-from camfleet_operator.cluster.scheduling import scheduling_reason
-from camfleet_operator.cluster.settings import OperatorSettings
-from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, WorkerStatus
-from camfleet_protocol.cluster import pod_name
-from camfleet_protocol.settings import effective_settings
-
-UID = "0b7d-camera"
-NOW = 1_800_000_000.0
-OPERATOR = OperatorSettings(worker_image="worker:1")
-HEALTHY = Health(
-    verdict=Verdict.HEALTHY,
-    worker_connected=True,
-    source_connected=True,
-    frame_age=0.1,
-    streaming=True,
-    reason="Streaming",
-    message="",
+from tests.operator_cluster.camera_cases import (
+    HEALTHY,
+    NOW,
+    UID,
+    camera,
+    look,
+    pod,
+    profile,
+    reasons,
+    running,
+    settled,
 )
 
-
-def camera(status: CameraStatus | None = None, *, generation: int = 1, **spec: Any) -> Camera:
-    document = {
-        "apiVersion": "camfleet.io/v1alpha1",
-        "kind": "Camera",
-        "metadata": {"name": "door", "namespace": "site", "generation": generation},
-        "spec": {"source": {"testPattern": {}}, "gpu": {"mode": "Disabled"}, **spec},
-    }
-    made = Camera.model_validate(document)
-    return made.model_copy(update={"status": status}) if status is not None else made
-
-
-def pod(
-    attempt: int = 1, *, of: Camera | None = None, variant: Variant = Variant.CPU, **facts: Any
-) -> PodSeen:
-    shape = shape_worker(of or camera(), None, None, OPERATOR)
-    seen = PodSeen(
-        namespace="site",
-        name=pod_name("door", UID, attempt),
-        uid=f"pod-{attempt}",
-        owner_uid=UID,
-        attempt=attempt,
-        fingerprint=shape.fingerprints.get(variant, "other"),
-        image="worker:1",
-        created_at=NOW - 100,
-    )
-    return replace(seen, **facts)
-
-
-def running(attempt: int = 1, **facts: Any) -> PodSeen:
-    return pod(attempt, **{"scheduled": True, "node": "n1", "running": True, **facts})
-
-
-def look(
-    of: Camera | None = None, *pods: PodSeen, profile: CameraProfile | None = None, **facts: Any
-) -> CameraObserved:
-    of = of or camera()
-    return CameraObserved(
-        camera=of,
-        camera_uid=UID,
-        pods=pods,
-        **{
-            "shape": shape_worker(of, profile, None, OPERATOR),
-            "settings": effective_settings(of, profile),
-            **facts,
-        },
-    )
-
-
-def settled(of: Camera, *pods: PodSeen, **facts: Any) -> Camera:
-    """The camera with the status that a plan has come to."""
-    plan = plan_camera(look(of, *pods, **facts), NOW)
-    return of.model_copy(update={"status": plan.status})
-
-
-def reasons(plan: CameraPlan) -> dict[str, tuple[str, str]]:
-    return {c.type: (c.status.value, c.reason) for c in plan.status.conditions}
-
-
-# ── Starting ────────────────────────────────────────────────────────────────────────────────────────────
+from camfleet_operator.cluster.camera_status import status_differs
+from camfleet_operator.cluster.decide import plan_camera
+from camfleet_operator.cluster.health.orders import Order, Reason
+from camfleet_operator.cluster.podspec import Variant
+from camfleet_protocol.camera import CameraStatus, WorkerStatus
+from camfleet_protocol.cluster import pod_name
 
 
 def test_a_new_camera_gets_its_first_pod_before_any_status() -> None:
@@ -100,43 +32,6 @@ def test_a_new_camera_gets_its_first_pod_before_any_status() -> None:
     assert plan.start is not None
     assert (plan.start.attempt, plan.start.variant) == (1, Variant.CPU)
     assert plan.delete == ()
-
-
-def test_all_conditions_are_there_from_the_first_visit() -> None:
-    plan = plan_camera(look(), NOW)
-    assert set(reasons(plan)) == {"Ready", "Scheduled", "SourceConnected", "Streaming", "Degraded"}
-    assert all(c.reason and c.observed_generation == 1 for c in plan.status.conditions)
-
-
-def test_a_pod_that_the_scheduler_has_not_seen_is_not_worth_a_write_yet() -> None:
-    plan = plan_camera(look(None, pod(created_at=NOW - 1)), NOW)
-    assert plan.start is None
-    assert plan.hold_status == pytest.approx(14)
-    assert plan.requeue_after == pytest.approx(14)
-    late = plan_camera(look(None, pod(created_at=NOW - 16)), NOW)
-    assert late.hold_status == 0
-    assert reasons(late)["Scheduled"] == ("Unknown", "Pending")
-
-
-def test_a_scheduler_that_is_behind_is_given_more_time() -> None:
-    waiting = pod(created_at=NOW - 16)
-    assert plan_camera(look(None, waiting, scheduler_busy=True), NOW).hold_status == pytest.approx(104)
-
-
-def test_a_placed_pod_is_named_in_the_status() -> None:
-    plan = plan_camera(look(None, running(running=False)), NOW)
-    assert plan.hold_status == 0
-    assert plan.status.worker == WorkerStatus(
-        attempt=1, pod_name=pod_name("door", UID, 1), pod_uid="pod-1", node_name="n1"
-    )
-    assert reasons(plan)["Scheduled"] == ("True", "Scheduled")
-    assert reasons(plan)["Ready"] == ("False", "WorkerStarting")
-
-
-def test_running_says_no_more_than_starting_until_pictures_are_known_of() -> None:
-    before = plan_camera(look(None, running(running=False)), NOW).status
-    after = plan_camera(look(None, running()), NOW).status
-    assert not status_differs(after, before)
 
 
 def test_an_announced_attempt_is_taken_up_and_not_skipped() -> None:
@@ -150,99 +45,6 @@ def test_a_lost_pod_is_followed_by_the_next_attempt() -> None:
     plan = plan_camera(look(camera(lost)), NOW)
     assert plan.start is not None and plan.start.attempt == 5
     assert plan.status.worker == WorkerStatus(attempt=5, pod_name=pod_name("door", UID, 5))
-
-
-# ── Ready means frames ──────────────────────────────────────────────────────────────────────────────────
-
-
-def test_ready_is_true_only_when_frames_flow() -> None:
-    plan = plan_camera(look(None, running(), health=HEALTHY), NOW)
-    assert reasons(plan) == {
-        "Ready": ("True", "Streaming"),
-        "Scheduled": ("True", "Scheduled"),
-        "SourceConnected": ("True", "SourceConnected"),
-        "Streaming": ("True", "Streaming"),
-        "Degraded": ("False", "AsExpected"),
-    }
-
-
-def test_a_new_operator_does_not_take_back_what_it_does_not_know_yet() -> None:
-    of = settled(camera(), running(), health=HEALTHY)
-    plan = plan_camera(look(of, running(), health=None), NOW + 1000)
-    assert not status_differs(plan.status, of.status)
-
-
-def test_what_was_said_of_another_pod_is_not_said_of_the_next() -> None:
-    of = settled(camera(), running(1), health=HEALTHY)
-    plan = plan_camera(look(of, running(2), health=None), NOW + 1)
-    assert reasons(plan)["Ready"] == ("False", "WorkerStarting")
-
-
-UNHEALTHY = replace(HEALTHY, verdict=Verdict.UNHEALTHY, streaming=False)
-
-
-@pytest.mark.parametrize(
-    ("health", "ready", "source"),
-    [
-        (
-            replace(UNHEALTHY, source_connected=False, reason="AuthFailed"),
-            ("False", "AuthFailed"),
-            ("False", "AuthFailed"),
-        ),
-        (replace(UNHEALTHY, reason="Stalled"), ("False", "Stalled"), ("True", "SourceConnected")),
-        (
-            replace(UNHEALTHY, worker_connected=False, source_connected=None, reason="WorkerNotConnected"),
-            ("False", "WorkerNotConnected"),
-            ("Unknown", "WorkerNotConnected"),
-        ),
-        (
-            replace(UNHEALTHY, verdict=Verdict.UNKNOWN, source_connected=None, reason="GatewayUnreachable"),
-            ("Unknown", "GatewayUnreachable"),
-            ("Unknown", "GatewayUnreachable"),
-        ),
-    ],
-    ids=lambda value: value.reason if isinstance(value, Health) else "",
-)
-def test_ready_says_what_stands_in_the_way(
-    health: Health, ready: tuple[str, str], source: tuple[str, str]
-) -> None:
-    said = reasons(plan_camera(look(None, running(), health=health), NOW))
-    assert said["Ready"] == ready
-    assert said["SourceConnected"] == source
-
-
-@pytest.mark.parametrize(
-    ("facts", "reason"),
-    [
-        ({"waiting": "ImagePullBackOff", "running": False}, "ImagePullFailed"),
-        ({"waiting": "ErrImageNeverPull", "running": False}, "ImagePullFailed"),
-        ({"waiting": "CreateContainerConfigError", "running": False}, "ContainerNotCreated"),
-        ({"waiting": "CrashLoopBackOff", "running": False, "exit_code": 2}, "WorkerCrashLoop"),
-        ({"waiting": "ContainerCreating", "running": False}, "WorkerStarting"),
-    ],
-)
-def test_a_container_that_does_not_run_says_why(facts: dict[str, Any], reason: str) -> None:
-    assert reasons(plan_camera(look(None, running(**facts)), NOW))["Ready"] == ("False", reason)
-
-
-def test_transition_times_change_with_the_status_only() -> None:
-    first = settled(camera(), running())
-    later = plan_camera(look(first, running()), NOW + 50)
-    assert {c.last_transition_time for c in later.status.conditions} == {datetime.fromtimestamp(NOW, UTC)}
-    ready = plan_camera(look(first, running(), health=HEALTHY), NOW + 50)
-    times = {c.type: c.last_transition_time for c in ready.status.conditions}
-    assert times["Ready"] == datetime.fromtimestamp(NOW + 50, UTC)
-    assert times["Scheduled"] == datetime.fromtimestamp(NOW, UTC)
-
-
-def test_nothing_to_do_is_nothing_to_write() -> None:
-    of = settled(camera(), running(), health=HEALTHY)
-    plan = plan_camera(look(of, running(), health=replace(HEALTHY, frame_age=0.7)), NOW + 1000)
-    assert plan.start is None and plan.delete == () and plan.requeue_after is None
-    assert not status_differs(plan.status, of.status)
-
-
-# ── Stopping and replacing ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_suspend_deletes_the_pod_and_says_so() -> None:
@@ -375,19 +177,6 @@ def test_a_worker_is_not_moved_where_the_next_one_could_not_start() -> None:
     assert plan.moved is None and plan.delete == ()
 
 
-def test_why_a_bad_worker_stays_is_part_of_what_is_said_of_it() -> None:
-    gone = replace(
-        HEALTHY, verdict=Verdict.UNHEALTHY, streaming=False, reason="WorkerNotConnected", message="gone"
-    )
-    plan = plan_camera(look(None, running(), health=gone, held="not moved: paused by Camera door"), NOW)
-    said = {c.type: c.message for c in plan.status.conditions}
-    assert said["Ready"] == "gone; not moved: paused by Camera door"
-    crashing = running(waiting="CrashLoopBackOff", running=False, exit_code=2)
-    plan = plan_camera(look(None, crashing, held="not moved: paused by Camera door"), NOW)
-    said = {c.type: c.message for c in plan.status.conditions}
-    assert said["Ready"].endswith("with code 2; see its log; not moved: paused by Camera door")
-
-
 def test_a_pod_that_the_kubelet_refuses_twice_is_tried_again_in_ten_seconds() -> None:
     refused = pod(2, ended=True, ended_at=NOW - 4, created_at=NOW - 5, ended_reason="OutOfpods")
     first = plan_camera(look(None, refused, failures=1), NOW)
@@ -397,21 +186,6 @@ def test_a_pod_that_the_kubelet_refuses_twice_is_tried_again_in_ten_seconds() ->
     later = plan_camera(look(None, refused, failures=1), NOW + 1)
     assert not status_differs(later.status, first.status), "the countdown is not worth a write"
     assert plan_camera(look(None, refused, failures=1), NOW + 7).start is not None
-
-
-def test_a_cpu_worker_that_fails_is_not_forgiven_for_being_no_gpu_worker() -> None:
-    of = camera(gpu={"mode": "Preferred"})
-    failed = pod(8, of=of, variant=Variant.CPU, ended=True, ended_at=NOW - 1, exit_code=1)
-    plan = plan_camera(look(of, failed, failures=7), NOW)
-    assert plan.start is None and plan.requeue_after is not None and plan.requeue_after > 100
-
-
-def test_a_quota_for_gpus_sends_a_camera_that_only_prefers_one_to_a_cpu() -> None:
-    of = camera(gpu={"mode": "Preferred"})
-    early = plan_camera(look(of, refusal="quota", refused_for=5), NOW)
-    assert early.start is not None and early.start.variant is Variant.GPU
-    late = plan_camera(look(of, refusal="quota", refused_for=60), NOW)
-    assert late.start is not None and late.start.variant is Variant.CPU and late.cpu_next
 
 
 def test_a_suspended_camera_takes_settings_without_its_turn() -> None:
@@ -435,9 +209,6 @@ def test_a_pod_that_failed_is_cleared_away_and_followed_at_once_then_later() -> 
     assert reasons(again)["Scheduled"] == ("False", "WorkerBackoff")
 
 
-# ── Profiles ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_missing_profile_starts_nothing_and_stops_nothing() -> None:
     of = camera(profileRef={"name": "hall"})
     fresh = plan_camera(look(of, shape=None, settings=None), NOW)
@@ -445,10 +216,6 @@ def test_a_missing_profile_starts_nothing_and_stops_nothing() -> None:
     assert reasons(fresh)["Scheduled"] == ("False", "ProfileNotFound")
     going = plan_camera(look(of, running(), shape=None, settings=None, health=HEALTHY), NOW)
     assert going.delete == () and reasons(going)["Ready"] == ("True", "Streaming")
-
-
-def profile(**spec: Any) -> CameraProfile:
-    return CameraProfile.model_validate({"metadata": {"name": "hall", "namespace": "site"}, "spec": spec})
 
 
 @pytest.mark.parametrize("change", [{"stream": {"fps": 2}}, {"image": "worker:2"}], ids=["settings", "image"])
@@ -468,179 +235,3 @@ def test_ones_own_edit_does_not_wait() -> None:
     edited = camera(of.status, generation=2, stream={"fps": 2}, image="worker:2")
     plan = plan_camera(look(edited, running(), health=HEALTHY, granted=False), NOW)
     assert not plan.needs_grant and plan.delete
-
-
-# ── GPU ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def unplaced(of: Camera, since: float) -> PodSeen:
-    return pod(
-        of=of,
-        variant=Variant.GPU,
-        scheduled=False,
-        unschedulable_since=since,
-        scheduling_message="0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes…",
-    )
-
-
-def test_a_required_gpu_is_waited_for() -> None:
-    of = camera(gpu={"mode": "Required"})
-    plan = plan_camera(look(of, unplaced(of, NOW - 1000)), NOW)
-    assert plan.delete == () and plan.start is None
-    assert reasons(plan)["Scheduled"] == ("False", "InsufficientGPU")
-    assert reasons(plan)["Ready"] == ("False", "InsufficientGPU")
-
-
-def test_a_scheduler_that_counts_nodes_anew_is_not_worth_a_write() -> None:
-    of = camera(gpu={"mode": "Required"})
-    told = settled(of, unplaced(of, NOW - 10))
-    again = replace(
-        unplaced(of, NOW - 10), scheduling_message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
-    )
-    assert not status_differs(plan_camera(look(told, again), NOW + 60).status, told.status)
-    full = replace(again, scheduling_message="0/3 nodes are available: 3 Too many pods.")
-    assert reasons(plan_camera(look(told, full), NOW + 60))["Scheduled"] == ("False", "NodeFull")
-
-
-_DOOR = {"name": "door", "points": [[0, 0], [1, 0], [1, 1]]}
-_AT_THE_DOOR = {"name": "somebody", "when": "InZone", "zone": "door"}
-
-
-@pytest.mark.parametrize(
-    ("spec", "degraded"),
-    [
-        ({"inference": {"faceRecognition": {"enabled": True}}}, ("True", "RetentionMissing")),
-        (
-            {"inference": {"faceRecognition": {"enabled": True}}, "privacy": {"retentionDays": 14}},
-            ("False", "AsExpected"),
-        ),
-        ({"alerts": [_AT_THE_DOOR]}, ("True", "ZoneUnknown")),
-        ({"alerts": [_AT_THE_DOOR], "inference": {"zones": [_DOOR]}}, ("False", "AsExpected")),
-    ],
-)
-def test_settings_that_cannot_be_had_together_are_said(spec: Any, degraded: tuple[str, str]) -> None:
-    of = camera(**spec)
-    plan = plan_camera(look(of, running(1, of=of), health=HEALTHY), NOW)
-    assert reasons(plan)["Degraded"] == degraded
-    assert reasons(plan)["Ready"] == ("True", "Streaming")
-
-
-def test_a_preferred_gpu_is_waited_for_a_while_then_a_cpu_is_taken() -> None:
-    of = camera(gpu={"mode": "Preferred"})
-    early = plan_camera(look(of, unplaced(of, NOW - 20)), NOW)
-    assert early.delete == () and early.requeue_after == pytest.approx(40)
-    late = plan_camera(look(of, unplaced(of, NOW - 60)), NOW)
-    assert [d.uid for d in late.delete] == ["pod-1"] and late.cpu_next
-    gone = of.model_copy(
-        update={"status": CameraStatus(worker=WorkerStatus(attempt=1, pod_name="x", pod_uid="pod-1"))}
-    )
-    then = plan_camera(look(gone, cpu_next=True), NOW)
-    assert then.start is not None and then.start.variant is Variant.CPU
-    on_cpu = running(2, of=of, variant=Variant.CPU)
-    stays = plan_camera(look(gone, on_cpu, cpu_next=True, health=HEALTHY), NOW)
-    assert stays.delete == () and not stays.cpu_next
-    assert reasons(stays)["Ready"] == ("True", "Streaming")
-    assert reasons(stays)["Degraded"] == ("True", "GPUUnavailable")
-    replaced = plan_camera(look(gone), NOW)
-    assert replaced.start is not None and replaced.start.variant is Variant.GPU
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 …", "InsufficientGPU"),
-        ("0/3 nodes are available: 3 Insufficient nvidia.com/mig-1g.5gb.", "InsufficientGPU"),
-        ("0/3 nodes are available: 3 Insufficient example.com/slice.", "InsufficientGPU"),
-        ("0/3 nodes are available: 3 Insufficient example.com/other.", "InsufficientDevice"),
-        (
-            "0/9 nodes are available: 2 Insufficient nvidia.com/gpu, 7 node(s) had untolerated taint(s).",
-            "InsufficientGPU",
-        ),
-        ("0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.", "InsufficientMemory"),
-        ("0/3 nodes are available: 3 Insufficient cpu.", "InsufficientCPU"),
-        ("0/3 nodes are available: 3 Insufficient ephemeral-storage.", "InsufficientStorage"),
-        (
-            "0/3 nodes are available: 1 Insufficient ephemeral-storage, 2 node(s) had untolerated taint(s).",
-            "InsufficientStorage",
-        ),
-        ("0/1 nodes are available: 1 Too many pods.", "NodeFull"),
-        ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", "NoMatchingNode"),
-        ("0/2 nodes are available: 2 node(s) had untolerated taint {a: b}.", "NoMatchingNode"),
-        ("no nodes available to schedule pods", "NoMatchingNode"),
-        ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "VolumeNotReady"),
-        ('persistentvolumeclaim "media" not found', "VolumeNotReady"),
-        (
-            "0/3 nodes are available: 1 node(s) had untolerated taint {a: b}, 2 node(s) had volume node "
-            "affinity conflict. preemption: 0/3 nodes are available: 3 Preemption is not helpful.",
-            "VolumeNotReady",
-        ),
-        (
-            "0/1 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity.",
-            "VolumeNotReady",
-        ),
-        (
-            "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.",
-            "NoMatchingNode",
-        ),
-        ("something new", "Unschedulable"),
-        ("", "Unschedulable"),
-    ],
-)
-def test_the_schedulers_sentence_becomes_a_reason(message: str, reason: str) -> None:
-    assert scheduling_reason(message, "example.com/slice") == reason
-
-
-# ── The pod ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def made(of: Camera, variant: Variant = Variant.CPU, **options: Any) -> dict[str, Any]:
-    shape = shape_worker(of, None, None, options.pop("operator", OPERATOR))
-    return build_pod(of, UID, shape, variant, **{"attempt": 1, "settings": effective_settings(of), **options})
-
-
-def test_the_fingerprint_ignores_what_a_worker_takes_on_while_it_runs() -> None:
-    one, other = camera(), camera(stream={"fps": 3}, inference={"fps": 1}, health={"stallTimeoutSeconds": 9})
-    assert (
-        shape_worker(one, None, None, OPERATOR).fingerprints
-        == shape_worker(other, None, None, OPERATOR).fingerprints
-    )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"source": {"testPattern": {"fps": 1}}},
-        {"image": "worker:2"},
-        {"resources": {"requests": {"cpu": "2"}}},
-        {"gpu": {"mode": "Required"}},
-        {"placement": {"nodeSelector": {"zone": "a"}}},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_the_fingerprint_changes_with_what_needs_a_new_pod(change: dict[str, Any]) -> None:
-    shape = shape_worker(camera(**change), None, None, OPERATOR)
-    assert set(shape.fingerprints.values()).isdisjoint(
-        shape_worker(camera(), None, None, OPERATOR).fingerprints.values()
-    )
-
-
-def test_a_gpu_is_a_limit_of_the_configured_name() -> None:
-    of = camera(gpu={"mode": "Required", "resourceName": "nvidia.com/mig-1g.5gb", "count": 2})
-    limits = made(of, Variant.GPU)["spec"]["containers"][0]["resources"]["limits"]
-    assert limits["nvidia.com/mig-1g.5gb"] == "2"
-    assert "nvidia.com/gpu" not in limits
-
-
-def test_credentials_are_files_and_never_environment() -> None:
-    of = camera(source={"rtsp": {"url": "rtsp://cam/1", "credentialsSecretRef": {"name": "door-login"}}})
-    spec = made(of)["spec"]
-    volume = next(v for v in spec["volumes"] if v["name"] == "credentials")
-    assert volume["secret"]["secretName"] == "door-login"
-    assert [item["key"] for item in volume["secret"]["items"]] == ["username", "password"]
-    assert all("valueFrom" not in variable for variable in spec["containers"][0]["env"])
-
-
-def test_conditions_speak_of_the_generation_they_saw() -> None:
-    plan = plan_camera(look(camera(generation=7), running()), NOW)
-    assert {c.observed_generation for c in plan.status.conditions} == {7}
-    assert {c.status for c in plan.status.conditions} <= set(ConditionStatus)
