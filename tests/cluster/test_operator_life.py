@@ -334,7 +334,7 @@ def test_the_operator_stops_in_order_when_told_to(site: Site) -> None:
 
 
 def test_a_frozen_leader_does_not_act_when_it_wakes_up(site: Site) -> None:
-    arguments = ("--lease-seconds=3",)
+    arguments = ("--lease-seconds=6",)
     first, second = site.operator(*arguments), site.operator(*arguments)
     site.create("door")
     site.wait_ready("door")
