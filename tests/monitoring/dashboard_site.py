@@ -127,7 +127,7 @@ def watching(fleet: Fleet, camera: str) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        with httpx.stream("GET", f"{fleet.url}/cameras/{camera}/stream/feed", timeout=10) as answer:
+        with httpx.stream("GET", f"{fleet.url}/cameras/{camera}/stream/feed", timeout=60) as answer:
             for _ in answer.iter_raw():
                 if ended.is_set():
                     return

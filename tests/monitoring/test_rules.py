@@ -92,7 +92,7 @@ def test_a_real_prometheus_evaluates_them_on_a_real_gateways_metrics(prometheus:
     }
     assert cameras == {("default", "door"), ("default", "hall")}, "all but the paused one"
     newest = prometheus.query("max(camfleet_camera:last_picture_timestamp_seconds:max{camera='hall'})")
-    assert abs(newest[0][1] - time.time()) < 10
+    assert abs(newest[0][1] - time.time()) < 60
     found = prometheus.query("camfleet_site:cameras:count")
     assert [(labels["site"], value) for labels, value in found] == [("north", 1.0)]
     for record in RECORDS:

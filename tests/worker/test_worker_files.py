@@ -131,7 +131,7 @@ async def test_a_file_plays_at_its_own_pace_and_ends(tmp_path: Path, clip: Path)
         assert gateway.stats[-1].frames.captured == 20
         assert gateway.stats[-1].source.reason == "SourceEnded"
         span = gateway.stats[-1].last_frame_ns / 1e9 - gateway.frames[0].frame.captured_ns / 1e9
-        assert 0.3 < span < 3
+        assert 0.3 < span < 10
         assert worker.process.returncode is None
 
 
