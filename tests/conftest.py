@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["support.parallel", "support.postgres"]
+pytest_plugins = ["support.milvus_server", "support.parallel", "support.postgres"]
 
 
 @pytest.fixture(autouse=True)

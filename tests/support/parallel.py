@@ -29,6 +29,8 @@ UNITS = {
     "operator in a cluster": ("tests/operator_cluster/",),
     "schemas": ("tests/crds/",),
     "kubectl": ("tests/cli/test_kubectl",),
+    # A Milvus server.
+    "vectors": ("tests/gateway/test_vectors",),
     # Long files.
     "worker": ("tests/worker/test_worker_publish.py",),
     "rtsp": ("tests/worker/test_worker_rtsp.py",),

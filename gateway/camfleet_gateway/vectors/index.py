@@ -36,6 +36,8 @@ _WINDOW_ROWS = 16_000
 _ID_BYTES = 256
 """64 characters in UTF-8."""
 _HNSW = {"M": 16, "efConstruction": 200}
+_LEAST_EF = 512
+"""Neighbours that HNSW keeps in view: with fewer it overlooks some, above all where a filter holds."""
 
 Vector = NDArray[np.float32]
 T = TypeVar("T")
@@ -252,7 +254,13 @@ class Index:
         self._loaded.discard(name)
 
     def count(self, name: str) -> int:
-        """Rows of a collection, about."""
+        """Rows of a collection; milvus-lite's about."""
+        if not self.target.lite:  # its statistics have neither what is not flushed nor what was deleted
+            self._load(name)
+            [row] = self._run(
+                lambda client: client.query(name, output_fields=["count(*)"], timeout=TIMEOUT_SECONDS)
+            )
+            return int(row["count(*)"])
         found = self._run(lambda client: client.get_collection_stats(name, timeout=TIMEOUT_SECONDS))
         return int(found.get("row_count", 0))
 
@@ -325,7 +333,7 @@ class Index:
             limit: For each vector.
         """
         self._load(name)
-        params = {} if self.target.lite else {"ef": max(128, 2 * limit)}
+        params = {} if self.target.lite else {"ef": max(_LEAST_EF, 4 * limit)}
         found = self._run(
             lambda client: client.search(
                 name,
@@ -345,9 +353,15 @@ class Index:
         ordered = sorted(best.items(), key=lambda item: -item[1])
         return [Hit(event, min(1.0, max(-1.0, similarity))) for event, similarity in ordered]
 
-    def compact(self, name: str) -> None:
-        """Have a server forget what was deleted; milvus-lite has no such thing."""
-        self._run(lambda client: client.compact(name, timeout=TIMEOUT_SECONDS))
+    def compact(self, name: str) -> int:
+        """Have a server forget what was deleted; returns the job's number. milvus-lite has no such thing."""
+        self.flush(name)  # what it has in memory, deletions too, it would leave as it is
+        return int(self._run(lambda client: client.compact(name, timeout=TIMEOUT_SECONDS)))
+
+    def compacted(self, job: int) -> bool:
+        """Whether it is done: new files are there, and the old ones wait to be removed."""
+        state: str = self._run(lambda client: client.get_compaction_state(job, timeout=TIMEOUT_SECONDS))
+        return state == "Completed"
 
     # ── Calls ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -391,6 +405,9 @@ class Index:
 
 def _words(error: Exception) -> str:
     """The first line of an error's text."""
+    cause = error.__cause__
+    if "UNAUTHENTICATED" in str(cause):  # pymilvus says that the server may be unavailable
+        return "the server refuses the token"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

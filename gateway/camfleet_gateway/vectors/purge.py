@@ -22,6 +22,8 @@ class PurgeMark:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._since = math.inf
+        """The earliest that was asked for since the purge under way has begun."""
 
     def due(self) -> float:
         """Unix seconds; infinite if nothing was deleted since the last one."""
@@ -39,10 +41,21 @@ class PurgeMark:
         Raises:
             OSError: It cannot be written.
         """
+        self._since = min(time, self._since)
         if time < self.due():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(self._path, json.dumps(time).encode())
+            self._write(time)
+
+    def begin(self) -> None:
+        """A purge begins: what is deleted from now on may outlast it."""
+        self._since = math.inf
 
     def done(self) -> None:
         """It was done."""
-        self._path.unlink(missing_ok=True)
+        if self._since < math.inf:
+            self._write(self._since)
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, time: float) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(self._path, json.dumps(time).encode())

@@ -70,6 +70,10 @@ class Vectors:
         """The collection of each model, by its hash."""
         self._compare = True
         self._compared = -math.inf
+        self._compacting: list[int] = []
+        """What a server was asked to compact, and has not told to be done."""
+        self._soon = -math.inf
+        """When the last one who was erased must be gone from the disk; they may still be in it until then."""
         self._wake = asyncio.Event()
         store.events.on_vector(self._stored)
         store.events.on_delete(self._delete)
@@ -128,6 +132,7 @@ class Vectors:
             UnavailableError: That cannot be written down.
         """
         if self.index.used:
+            self._soon = self._clock.wall() + SOON_SECONDS
             await self._run(self._ask, SOON_SECONDS)
 
     def _ask(self, seconds: float) -> None:
@@ -135,6 +140,11 @@ class Vectors:
             self._mark.ask(self._clock.wall() + seconds)
         except OSError as error:
             raise UnavailableError(f"the index of vectors: {error.strerror}") from error
+
+    def _begin_purge(self) -> None:
+        self._mark.begin()
+        if (left := self._soon - self._clock.wall()) > 0:
+            self._ask(left)
 
     # ── Searching ──────────────────────────────────────────────────────────────────────────────────
 
@@ -224,6 +234,7 @@ class Vectors:
         self._wake.clear()
         if self._compare or self._clock.monotonic() - self._compared >= _COMPARE_EVERY:
             self._compare = False
+            self._compacting = []  # a server that was away may have given it up
             try:
                 await self._compare_all()
             except BaseException:
@@ -337,6 +348,8 @@ class Vectors:
         Raises:
             UnavailableError: Database or index are away.
         """
+        await self._run(self._begin_purge)
+        self._compacting = []
         await self._find()
         count = 0
         models = await self._kept.models()
@@ -367,13 +380,19 @@ class Vectors:
         return count
 
     async def _purge(self) -> None:
-        """Have gone from the disk what was deleted. A server does that itself, in its own time."""
+        """Have gone from the disk what was deleted. A server takes its time; it is asked with each step."""
         if self.index.target.lite:
             await self.rebuild()
             return
-        await self._find()
-        for name in self._current.values():
-            await self._run(self.index.compact, name.text(self._prefix))
+        if not self._compacting:
+            await self._run(self._begin_purge)
+            await self._find()
+            names = [name.text(self._prefix) for name in self._current.values()]
+            self._compacting = [await self._run(self.index.compact, name) for name in names]
+        while self._compacting:
+            if not await self._run(self.index.compacted, self._compacting[0]):
+                return
+            del self._compacting[0]
         await self._run(self._mark.done)
 
     async def stop(self) -> None:
