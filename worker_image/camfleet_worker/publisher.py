@@ -1,8 +1,4 @@
-"""The worker's one connection: pictures, stats and events out; demand, settings, people and commands in.
-
-Pictures pass an acknowledgement window. While it is full, or nobody is connected, the stream thread's slot is
-shut, so that no picture is encoded in vain and the newest one is encoded the moment the window opens.
-"""
+"""The worker's one connection: pictures, stats and events out; demand, settings, people and commands in."""
 
 from __future__ import annotations
 
@@ -36,23 +32,15 @@ from camfleet_protocol.messages import (
 )
 from camfleet_protocol.redaction import redact
 from camfleet_protocol.settings import Settings
-from camfleet_protocol.window import MIN_WINDOW, AckWindow, window_size
-from camfleet_protocol.wire import (
-    MAX_FRAME_BYTES,
-    SUBPROTOCOL,
-    Codec,
-    Opcode,
-    WireError,
-    encode_frame,
-    parse_frame,
-)
-from camfleet_worker.counters import Counters, Rate
+from camfleet_protocol.wire import MAX_FRAME_BYTES, SUBPROTOCOL, WireError, parse_frame
+from camfleet_worker.counters import Counters
 from camfleet_worker.event_sender import EventSender
 from camfleet_worker.ladder import gateway_delay
 from camfleet_worker.link import tune, why
 from camfleet_worker.live import NO_DEMAND, Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.outbox import Outbox
+from camfleet_worker.picture_sender import PictureSender
 from camfleet_worker.stream import Coded
 
 logger = get_logger(__name__)
@@ -63,8 +51,6 @@ ACCEPT_TIMEOUT = 20.0
 STATS_SECONDS = 1.0
 STABLE_SECONDS = 5.0
 _MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + 64 * 1024
-_PING_SECONDS = 5.0
-_PING_TIMEOUT = 15.0
 _MAX_BAD_MESSAGES = 100
 _POLICY, _TRY_LATER = 1008, 1013
 
@@ -107,34 +93,28 @@ class Publisher:
         hooks: Hooks,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.rate = Rate(clock=clock)
         self._url = url
         self._read_token = read_token
         self._live = live
-        self._counters = counters
+        self._pictures = PictureSender(live=live, counters=counters, set_ready=hooks.set_ready, clock=clock)
         self._events = EventSender(outbox, clock=clock)
         self._hooks = hooks
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._seq = time.time_ns() // 1_000_000
-        self._slot: Coded | None = None
-        self._filled = asyncio.Event()
-        self._window = AckWindow(MIN_WINDOW)
-        self._connected = False
-        self._round_trip = 0.0
         self._bad_messages = 0
         self._goaway: GoAway | None = None
-        self._camera_id = 0
 
     def offer(self, coded: Coded) -> None:
         """Hand over a picture; called by the stream thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._place, coded)
+        self._on_loop(self._pictures.place, coded)
 
     def wake_events(self) -> None:
         """There is an event in the outbox; called by any thread."""
+        self._on_loop(self._events.wake)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events.wake)
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled.
@@ -206,19 +186,28 @@ class Publisher:
             logger.warning("the connection to the gateway is lost: %s", why(closed))
         return _Outcome.LATER if code == _TRY_LATER else _Outcome.RETRY
 
+    def _disconnected(self) -> None:
+        self._live.demand = NO_DEMAND
+        self._pictures.disconnect()
+
     async def _session(self, connection: ClientConnection) -> None:
         await connection.send(self._hooks.hello().encode())
         async with asyncio.timeout(ACCEPT_TIMEOUT):
-            while not self._connected:
+            while not self._pictures.connected:
                 self._receive(await connection.recv())
         tasks: list[Coroutine[Any, Any, None]] = [
             self._receive_all(connection),
-            self._send_pictures(connection),
-            self._send_stats(connection),
+            self._pictures.run(connection.send),
+            self._pictures.measure(connection.ping),
             self._events.run(connection.send),
-            self._measure(connection),
+            self._send_stats(connection),
         ]
         await _first_failure(tasks)
+
+    async def _send_stats(self, connection: ClientConnection) -> None:
+        while True:
+            await connection.send(self._hooks.stats().encode())
+            await asyncio.sleep(STATS_SECONDS)
 
     # ── In ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,8 +235,7 @@ class Publisher:
             return None
         match message:
             case FrameAck():
-                self._window.acked(message.seq, self._clock())
-                self._tell_ready()
+                self._pictures.acknowledged(message.seq)
             case Demand():
                 self._demand(message)
             case EventAck():
@@ -276,12 +264,9 @@ class Publisher:
             self._bad(error)
 
     def _accepted(self, message: Accepted) -> None:
-        self._camera_id = message.id
-        self._window = AckWindow(MIN_WINDOW)
         self._bad_messages = 0
-        self._connected = True
         logger.info("connected to the gateway")
-        self._tell_ready()
+        self._pictures.connect(message.id)
 
     def _demand(self, message: Demand) -> None:
         watched = self._live.watched
@@ -296,81 +281,6 @@ class Publisher:
             logger.error("the gateway sent settings that are refused: %s", error)
             return
         self._hooks.configure(settings, message.hash)
-
-    # ── Out ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def _place(self, coded: Coded) -> None:
-        if not self._connected:
-            self._counters.add_labelled("dropped", "not_connected")
-            return
-        if self._slot is not None:
-            self._counters.add_labelled("dropped", "window_full")
-        self._slot = coded
-        self._filled.set()
-        self._tell_ready()
-
-    def _tell_ready(self) -> None:
-        self._hooks.set_ready(self._connected and self._slot is None and self._window.open)
-
-    async def _send_pictures(self, connection: ClientConnection) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            coded, self._slot = self._slot, None
-            if coded is None:
-                continue
-            seq = self._seq = max(self._seq + 1, 0)
-            self._window.size = window_size(self._live.stream_fps, self._round_trip)
-            self._window.sent(seq, self._clock())
-            for form in coded.forms:
-                try:
-                    message = encode_frame(
-                        opcode=Opcode.FRAME,
-                        codec=Codec.JPEG,
-                        camera_id=self._camera_id,
-                        seq=seq,
-                        captured_ns=coded.captured_ns,
-                        sent_ns=time.time_ns(),
-                        flags=form.flags,
-                        meta=form.meta,
-                        payload=form.payload,
-                    )
-                except WireError as error:
-                    self._counters.add_labelled("dropped", error.fault.value)
-                    self._window.acked(seq, self._clock())
-                    break
-                await connection.send(message)
-            else:
-                self._counters.add("published")
-                self.rate.tick()
-            self._tell_ready()
-
-    async def _send_stats(self, connection: ClientConnection) -> None:
-        while True:
-            await connection.send(self._hooks.stats().encode())
-            await asyncio.sleep(STATS_SECONDS)
-
-    async def _measure(self, connection: ClientConnection) -> None:
-        """Round trips of the idle link, and proof that the gateway lives."""
-        trips: list[float] = []
-        while True:
-            idle = len(self._window) == 0
-            async with asyncio.timeout(_PING_TIMEOUT):
-                trip = await (await connection.ping())
-            if idle or not trips:
-                trips = [*trips[-7:], trip]
-                self._round_trip = min(trips)
-            oldest = self._window.oldest_sent_at
-            if oldest is not None and self._clock() - oldest > _PING_TIMEOUT:
-                raise TimeoutError("the gateway acknowledges no pictures")
-            await asyncio.sleep(_PING_SECONDS)
-
-    def _disconnected(self) -> None:
-        self._connected = False
-        self._slot = None
-        self._filled.clear()
-        self._live.demand = NO_DEMAND
-        self._hooks.set_ready(False)
 
 
 async def _first_failure(coroutines: list[Coroutine[Any, Any, None]]) -> None:
