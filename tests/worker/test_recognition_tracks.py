@@ -6,6 +6,8 @@ pictures each, others are shown.
 
 from __future__ import annotations
 
+import importlib.util
+import random
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -191,6 +193,33 @@ def test_ten_minutes_of_portraits_give_the_right_names_and_one_event_per_appeara
     assert all(event.identity in (Identity.UNSURE, Identity.UNKNOWN) for event in others)
     assert all(event.ended is not None for event in events)
     assert run.puts <= 3 * len(events), "told when sure and when it has gone, and seldom in between"
+
+
+@pytest.mark.parametrize("seed", (1, 2))
+def test_strangers_of_whom_pictures_are_missed_are_one_appearance_each(
+    tmp_path: Path, enrolled: GalleryUpdate, seed: int
+) -> None:
+    """Six people, seen by a worker that has too little CPU, where strangers must not be shown."""
+    package = importlib.util.find_spec("insightface")
+    assert package is not None and package.origin is not None
+    image = cv2.imread(str(Path(package.origin).parent / "data/images/t1.jpg"))
+    assert image is not None
+    image = cv2.resize(image, (870, 600), interpolation=cv2.INTER_AREA)
+    run = Run(tmp_path, {**RECOGNISES, "privacy": {"retentionDays": 7, "blurFaces": "Unknown"}})
+    chance = random.Random(seed)
+    seconds = 0.0
+    while seconds < 10:
+        wall = np.full((720, 1280, 3), 90, np.uint8)
+        left = round(seconds * 20)
+        wall[60:660, left : left + 870] = image
+        pause = chance.choice((0.2, 0.2, 0.2, 0.2, 0.3, 0.4, 0.6, 0.9))
+        run.show(av.VideoFrame.from_ndarray(wall, format="bgr24"), pause)
+        if not seconds:
+            run.tracks.apply_gallery(enrolled)
+        seconds += pause
+    run.at += 30
+    run.tracks.tick(run.settings)
+    assert [event.identity for event in run.events()] == [Identity.UNKNOWN] * 6
 
 
 def test_events_carry_what_people_and_programs_need(

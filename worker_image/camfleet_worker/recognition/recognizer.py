@@ -191,8 +191,9 @@ class Recognizer:
         if looks:
             self._budget -= len(looks)
             vectors = self._embed(embedder, [look.aligned for look in looks])
-            for look, vector in zip(looks, vectors, strict=False):
-                if np.isfinite(vector).all():
+            sane = np.isfinite(vectors).all(axis=1)
+            for look, vector, usable in zip(looks, vectors, sane, strict=False):
+                if usable:
                     self._count(look, vector, rules, settings, at)
         self._settle_conflicts(tracks)
 
@@ -338,7 +339,10 @@ class Recognizer:
     def _count(self, look: _Look, vector: Vectors, rules: Rules, settings: Settings, at: float) -> None:
         state = look.state
         blurred = settings.privacy.blur_faces is BlurFaces.UNKNOWN
-        alike = _SAME if not state.doubtful else _SAME_STRICT if blurred else _SAME_DOUBTFUL
+        alike = _SAME
+        if state.doubtful:
+            # A face without a name stays blurred: to make two appearances of it would protect nobody.
+            alike = _SAME_STRICT if blurred and state.verdict.person is not None else _SAME_DOUBTFUL
         counted = state.ballot.add(
             vector, look.quality, least=alike * rules.threshold, at_once=state.doubtful
         )
@@ -388,9 +392,11 @@ def _thumb(picture: Picture, box: tuple[float, float, float, float]) -> NDArray[
     right, bottom = round((box[0] + box[2]) * width), round((box[1] + box[3]) * height)
     part = image[y : max(y + 2, bottom), x : max(x + 2, right)]
     grey = cv2.cvtColor(cv2.resize(part, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    mean, deviation = (float(one[0, 0]) for one in cv2.meanStdDev(grey))
     values: NDArray[np.float32] = grey.astype(np.float32).ravel()
-    values -= values.mean()
-    return values / max(float(np.linalg.norm(values)), 1.0)
+    values -= np.float32(mean)
+    values /= np.float32(max(deviation * _THUMB, 1.0))
+    return values
 
 
 def _pixels(box: tuple[float, float, float, float], picture: Picture) -> tuple[float, float, float, float]:
