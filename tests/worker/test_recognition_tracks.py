@@ -7,8 +7,8 @@ pictures each, others are shown.
 from __future__ import annotations
 
 import importlib.util
-import random
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
