@@ -73,9 +73,11 @@ async def test_the_window_bounds_what_is_under_way_and_the_newest_waits(
         await eventually(lambda: len(slow.frames) == 3, "one more after one acknowledgement")
         assert slow.seqs() == [sent[0], sent[1], sent[9]], "the newest one, not the next one"
         await slow.ack(slow.frames[2][1])
-        await worker.send()
-        await worker.send()
-        await eventually(lambda: len(slow.frames) == 5, "cumulative: both places are free")
+        for count in (4, 5):  # one after the other: of two that come together the gateway keeps the newer
+            await worker.send()
+            await eventually(
+                lambda count=count: len(slow.frames) == count, "both places are free: cumulative"
+            )  # type: ignore[misc]
         assert fast.seqs()[:10] == sent
 
 
@@ -142,7 +144,8 @@ async def test_max_fps_is_kept_and_told_to_the_worker(
         streaming.cancel()
         await asyncio.gather(streaming, return_exceptions=True)
         span = viewer.frames[11][0] - viewer.frames[1][0]
-        assert span >= 10 / 5 * 0.8, f"10 pictures in {span:.2f} s are more than 5 a second"
+        # The first of them may have waited for us. Without a bound it would be a quarter of a second.
+        assert span >= 10 / 5 * 0.5, f"10 pictures in {span:.2f} s are more than 5 a second"
 
 
 async def test_demand_lingers_and_ends(gateway: GatewayProcess, door: Camera, publish: Any) -> None:
@@ -170,9 +173,9 @@ async def test_a_restarted_worker_is_seen_at_once_even_with_lower_numbers(
     async with FakeViewer.running(gateway.viewer_url, "door", acknowledge=False, window=2) as viewer:
         async with publish(door) as worker:
             await worker.demand(lambda d: d.plain, "plain")
-            for _ in range(3):
+            for count in (1, 2, 2):
                 await worker.send()
-            await eventually(lambda: len(viewer.frames) == 2, "the window is full")
+                await eventually(lambda count=count: len(viewer.frames) == count, "the window is full")  # type: ignore[misc]
         async with publish(door) as worker:
             await worker.demand(lambda d: d.plain, "demand after a reconnect, without anybody asking anew")
             worker.seq = 1000
@@ -238,9 +241,14 @@ async def test_states_are_told_as_they_change(
         assert hello.role == "admin"
         async with publish(door, stats=False) as worker:
             await viewer.state("default.door", "connecting")
-            for _ in range(2):  # one says which picture was the last, the next one that there is a newer one
+            # One says which picture was the last, the next one that there is a newer one.
+            info = None
+            end = time.monotonic() + DEADLINE
+            while info is None:
+                assert time.monotonic() < end, "never live"
                 await worker.socket.send(worker.stats().encode())
-            info = await viewer.state("default.door", "live")
+                await asyncio.sleep(0.1)
+                info = next((i for u in viewer.updates() for i in u.cameras if i.state == "live"), None)
             assert (info.width, info.height, info.fps) == (640, 360, 10.0)
             stalled = worker.stats()
             end = time.monotonic() + DEADLINE
