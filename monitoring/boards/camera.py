@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monitoring.common import CLUSTERS, GATEWAY_JOB
-from monitoring.grafana import Annotation, Dashboard, Panel, Query, Row, Variable, graph, stat
+from monitoring.grafana import Annotation, Dashboard, Row, Variable
+from monitoring.panels import Panel, Query, graph, stat
 from monitoring.queries import JOB, OFFLINE_SECONDS, SAME, STALL_SECONDS, Cameras
 
 CAMERA = Cameras('namespace="$namespace", camera="$camera"')

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monitoring.common import ANY_JOB, CLUSTERS, MOVED, MOVES
-from monitoring.grafana import Dashboard, Panel, Query, Row, Variable, graph, stat
+from monitoring.grafana import Dashboard, Row, Variable
+from monitoring.panels import Panel, Query, graph, stat
 from monitoring.queries import (
     CLUSTER,
     EACH,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monitoring.common import CLUSTERS, GATEWAY_JOB
-from monitoring.grafana import Dashboard, Row, Variable, graph, stat
+from monitoring.grafana import Dashboard, Row, Variable
+from monitoring.panels import graph, stat
 from monitoring.queries import INSTANCE, JOB
 
 LAG_SECONDS = 0.1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monitoring.common import ANY_JOB, CLUSTERS, MOVED
-from monitoring.grafana import Color, Dashboard, Panel, Row, Variable, graph, stat
+from monitoring.grafana import Dashboard, Row, Variable
+from monitoring.panels import Color, Panel, graph, stat
 from monitoring.queries import CLUSTER, INSTANCE, JOB
 
 INFO = f'camfleet_camera_info{{{JOB}, node=~"$node", node!=""}}'
