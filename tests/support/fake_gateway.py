@@ -60,7 +60,6 @@ class FakeGateway:
     """All that came, with what is attached to it."""
     event_sends: int = 0
     connections: int = 0
-    accepted_at: float = 0.0
     on_hello: Callable[[ServerConnection], Any] | None = None
     """Runs instead of the acceptance."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -113,7 +112,6 @@ class FakeGateway:
                 await self.on_hello(connection)
                 return
             await connection.send(Accepted(version=1, session="s", id=7).encode())
-            self.accepted_at = time.monotonic()
             if self.demand is not None:
                 await connection.send(self.demand.encode())
             await self._notify()

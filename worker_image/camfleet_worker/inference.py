@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from camfleet_protocol.detections import Detection
 from camfleet_protocol.settings import InferenceSettings, Settings
 from camfleet_protocol.vision import BlurFaces
-from camfleet_worker.counters import Counters, Rate
+from camfleet_worker.counters import Counters
 from camfleet_worker.detectors.base import (
     Detector,
     DetectorContext,
@@ -82,7 +82,6 @@ class Inference:
         tracking: Tracking | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.rate = Rate(clock=clock)
         self.latest: tuple[Findings, float] | None = None
         """The newest findings and when they were made, monotonic seconds."""
         self.last_captured_ns = 0
@@ -262,7 +261,6 @@ class Inference:
         findings = Findings(picture.captured_ns, shown, annotated)
         self.latest = (findings, self._clock())
         self.last_captured_ns = picture.captured_ns
-        self.rate.tick()
         self._counters.add_inference(took)
         for detection in fresh:
             self._counters.add_labelled("detections", _label(detection.kind))
