@@ -151,7 +151,7 @@ def test_a_mistake_is_a_message_and_no_traceback(arguments: list[str], told: str
         [sys.executable, "-m", "camfleet", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.returncode in (1, 2)

@@ -158,7 +158,7 @@ def test_kubectl_finds_the_plugin(plane: ControlPlane) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             check=False,
         )
 

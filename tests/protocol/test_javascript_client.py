@@ -16,5 +16,5 @@ def test_javascript_client() -> None:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     need(int(version.lstrip("v").split(".")[0]) >= 20, f"node 20 or newer, this is {version.strip()}")
     tests = Path(__file__).with_name("camera_v1.test.mjs")
-    done = subprocess.run([node, "--test", str(tests)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([node, "--test", str(tests)], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

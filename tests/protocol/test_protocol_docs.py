@@ -71,7 +71,7 @@ def test_minimal_viewer_sees_pictures(tmp_path: Path) -> None:
             [sys.executable, str(script), fleet.url.replace("http", "ws", 1), "default.lobby", "5"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
         )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -31,4 +31,4 @@ def _run(*arguments: str | Path, page: str | None = None) -> subprocess.Complete
     program = shutil.which("promtool")
     need(program, "the program promtool (Debian: prometheus)")
     command = [str(program), *arguments]
-    return subprocess.run(command, input=page, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, input=page, capture_output=True, text=True, timeout=200, check=False)

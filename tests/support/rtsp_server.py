@@ -24,7 +24,7 @@ def rtsp_available() -> bool:
         "assert Gst.ElementFactory.find('x264enc') and Gst.ElementFactory.find('rtph264pay')"
     )
     try:
-        done = subprocess.run([SYSTEM_PYTHON, "-c", check], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([SYSTEM_PYTHON, "-c", check], capture_output=True, timeout=150, check=False)
     except OSError:
         return False
     return done.returncode == 0
@@ -54,7 +54,7 @@ class RtspServer:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps({"port": self.port, **self._credentials}).encode() + b"\n")
         await process.stdin.drain()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             line = await process.stdout.readline()
         self.port = int(line)
 

@@ -351,7 +351,7 @@ def test_a_hanging_stage_ends_a_real_process_and_shows_where_it_hangs() -> None:
         "hangs_for_ever()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == EXIT_CODE
     assert "stage capture is" in done.stderr and "hangs_for_ever" in done.stderr
