@@ -117,7 +117,7 @@ def test_an_image_that_admission_has_rewritten_is_nobodys_edit() -> None:
 def test_pods_that_are_taken_away_again_and_again_come_back_ever_later() -> None:
     gone = camera(CameraStatus(worker=WorkerStatus(attempt=4, pod_name="x", pod_uid="gone")))
     for restarts, waits in ((0, 0), (1, 0), (2, 10), (3, 20), (9, 300)):
-        plan = plan_camera(look(gone, restarts=restarts, restarted_at=NOW), NOW)
+        plan = plan_camera(look(gone, restarts=restarts, restarted_ago=0.0), NOW)
         assert (plan.start is None) == (waits > 0)
         assert plan.requeue_after == (pytest.approx(waits) if waits else None)
         if waits:

@@ -7,6 +7,7 @@ conditions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ class CameraObserved:
         refusal: Why the API server refused the last pod, if it did.
         refused_for: Seconds since it refused the first one in a row.
         restarts: How often a pod was started lately that no edit of the camera has asked for.
-        restarted_at: When the last one was; Unix seconds.
+        restarted_ago: Seconds since a pod was started; infinite if none was.
         scheduler_busy: Whether the scheduler has many pods before it, so that its word on one takes its time.
         order: The move that is to be carried out, if one is.
         held: Why a bad worker is not moved, in a sentence, if that is so.
@@ -99,7 +100,7 @@ class CameraObserved:
     refusal: str = ""
     refused_for: float = 0.0
     restarts: int = 0
-    restarted_at: float = 0.0
+    restarted_ago: float = math.inf
     scheduler_busy: bool = False
     order: Order | None = None
     held: str = ""
@@ -179,7 +180,7 @@ def plan_camera(
     )
     steps = _steps(plan.actions, attempts, order, wish.choice, observed.failures)
     start = steps.start
-    pause = _pause(observed, now, policy) if start is not None else 0.0
+    pause = _pause(observed, policy) if start is not None else 0.0
     if pause > 0:
         start = None
 
@@ -324,13 +325,13 @@ def _steps(
     return _Steps(tuple(delete), start, failures, moved)
 
 
-def _pause(observed: CameraObserved, now: float, policy: RestartPolicy) -> float:
+def _pause(observed: CameraObserved, policy: RestartPolicy) -> float:
     """Seconds to wait before another pod that nobody's edit asks for.
 
     Whoever takes pods away or changes them at once (a webhook, another operator) would otherwise have us
     make pods as fast as we can.
     """
-    return max(0.0, observed.restarted_at + policy.delay(observed.restarts) - now)
+    return max(0.0, policy.delay(observed.restarts) - observed.restarted_ago)
 
 
 def _waiting(observed: CameraObserved, planned: PlannedCondition, *, paused: bool) -> Fact | None:

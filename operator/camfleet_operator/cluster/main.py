@@ -24,6 +24,7 @@ from camfleet_operator.cluster.api import Api
 from camfleet_operator.cluster.api_errors import ApiError
 from camfleet_operator.cluster.balance import node_load
 from camfleet_operator.cluster.balance.balancer import Balancer
+from camfleet_operator.cluster.camera_writes import NotLeadingError
 from camfleet_operator.cluster.connection import ConnectionConfigError
 from camfleet_operator.cluster.events import EventRecorder
 from camfleet_operator.cluster.health import promql
@@ -39,7 +40,7 @@ from camfleet_operator.cluster.lease import LeaderElection
 from camfleet_operator.cluster.metrics import OperatorMetrics
 from camfleet_operator.cluster.pod_watch import PodWatch
 from camfleet_operator.cluster.probes import Check, Probes, ProbesError
-from camfleet_operator.cluster.reconciler import NotLeadingError, Reconciler
+from camfleet_operator.cluster.reconciler import Reconciler
 from camfleet_operator.cluster.resync import Resync
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings

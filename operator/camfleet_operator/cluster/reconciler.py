@@ -8,55 +8,38 @@ announced in the status before its pod is made.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from camfleet_operator.cluster.api import Api
-from camfleet_operator.cluster.api_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from camfleet_operator.cluster.api_errors import Forbidden, Invalid, NotFound
 from camfleet_operator.cluster.attempts import is_lost
 from camfleet_operator.cluster.balance.placement import Placement
 from camfleet_operator.cluster.camera_status import UNSEEN_SECONDS, status_differs
-from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED, TYPES
-from camfleet_operator.cluster.decide import (
-    CameraObserved,
-    CameraPlan,
-    DeletePod,
-    StartPod,
-    plan_camera,
-)
+from camfleet_operator.cluster.camera_writes import CameraWriter, GoneError, NameTakenError
+from camfleet_operator.cluster.conditions import READY, SOURCE_CONNECTED
+from camfleet_operator.cluster.decide import CameraObserved, CameraPlan, DeletePod, StartPod, plan_camera
 from camfleet_operator.cluster.health.orders import Order
 from camfleet_operator.cluster.health.verdicts import Health
-from camfleet_operator.cluster.pods import PodSeen, read_pod
+from camfleet_operator.cluster.pod_starts import PodStarts
+from camfleet_operator.cluster.pods import PodSeen
 from camfleet_operator.cluster.podspec import GRACE_SECONDS, WorkerShape, build_pod, shape_worker
 from camfleet_operator.cluster.rollout import Rollout
 from camfleet_operator.cluster.settings import OperatorSettings
 from camfleet_operator.cluster.store import CameraEntry, Kind, Store
-from camfleet_operator.cluster.writes import Priority, WriteBudget
+from camfleet_operator.cluster.writes import WriteBudget
 from camfleet_protocol.camera import Camera, CameraProfile, CameraStatus, ConditionStatus, SharedSpec
-from camfleet_protocol.cluster import CAMERAS, GROUP, OPERATOR_FIELD_MANAGER, VERSION
 from camfleet_protocol.settings import Settings, effective_settings
 
 logger = logging.getLogger(__name__)
 
-REFUSED_SECONDS = 15.0
-LONGEST_REFUSED_SECONDS = 300.0
-STEADY_SECONDS = 600.0
-"""A pod that stood for so long was not taken away."""
 GONE_SECONDS = 2.0
 CROWD = 50
 """So many pods without a word from the scheduler mean that it is behind."""
-
-
-class GoneError(Exception):
-    """The camera is not there any more, and no event has said so."""
-
-
-class NotLeadingError(Exception):
-    """A write was due, and another replica leads by now: it will see to it."""
+_MAX_REFUSAL = 400
 
 
 class HealthSource(Protocol):
@@ -102,14 +85,7 @@ class _Record:
     uid: str
     failures: int = 0
     cpu_next: bool = False
-    refusal: str = ""
-    refusals: int = 0
-    refused_at: float = 0.0
-    first_refused_at: float = 0.0
-    generation: int = 0
-    """Of the camera when the last pod was started or refused: an edit of it has another chance at once."""
-    restarts: int = 0
-    restarted_at: float = 0.0
+    starts: PodStarts = field(default_factory=PodStarts)
     lost: frozenset[str] = frozenset()
     running_uid: str = ""
     shape_for: tuple[Any, ...] = ()
@@ -147,10 +123,8 @@ class Reconciler:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._api = api
+        self._writer = CameraWriter(api, budget, leading)
         self._store = store
-        self._budget = budget
-        self._leading = leading
         self._health = health
         self._moves = moves
         self._events = events
@@ -178,7 +152,7 @@ class Reconciler:
         if record is None or record.uid != entry.uid:
             record = self._records[key] = _Record(entry.uid)
         if entry.camera is None:
-            return await self._tell_invalid(entry)
+            return await self._tell_unreadable(entry)
         camera = entry.camera
         profile = self._store.profile_of(camera)
         self._resolve(record, camera, profile)
@@ -208,8 +182,7 @@ class Reconciler:
     def _resolve(self, record: _Record, camera: Camera, profile: CameraProfile | None) -> None:
         """Work out shape and settings, unless they are known for this very camera and profile."""
         known = (camera.spec, profile.spec if profile is not None else None)
-        if record.generation != camera.metadata.generation:
-            record.restarts, record.refusal, record.refusals = 0, "", 0
+        record.starts.forgive_edited(camera.metadata.generation)
         before, record.shape_for, record.profile = record.shape_for, known, profile
         if before == known:
             return
@@ -223,6 +196,7 @@ class Reconciler:
     def _observed(
         self, key: str, entry: CameraEntry, camera: Camera, record: _Record, pods: list[PodSeen]
     ) -> CameraObserved:
+        now, starts = self._clock(), record.starts
         return CameraObserved(
             camera=camera,
             camera_uid=entry.uid,
@@ -233,10 +207,10 @@ class Reconciler:
             granted=self._rollout.granted(key),
             failures=record.failures,
             cpu_next=record.cpu_next,
-            refusal=record.refusal,
-            refused_for=self._clock() - record.first_refused_at if record.refusal else 0.0,
-            restarts=record.restarts,
-            restarted_at=record.restarted_at,
+            refusal=starts.refusal,
+            refused_for=starts.refused_for(now),
+            restarts=starts.restarts,
+            restarted_ago=starts.ago(now),
             scheduler_busy=self._store.unseen_pods > CROWD,
             order=self._moves.order(key),
             held=self._moves.held(key),
@@ -289,7 +263,7 @@ class Reconciler:
             return "moved"
         self._tell_lost(entry, record, observed)
         if plan.start is not None:
-            if (wait := self._refused_lately(record)) > 0 and not plan.cpu_next:
+            if (wait := record.starts.refused_wait(self._clock())) > 0 and not plan.cpu_next:
                 self._again(key, wait)
             elif await self._start(key, entry, camera, record, plan, plan.start):
                 return "created"
@@ -303,22 +277,10 @@ class Reconciler:
             self._again(key, plan.requeue_after)
         return done
 
-    @asynccontextmanager
-    async def _writing(self, priority: Priority) -> AsyncIterator[None]:
-        """Wait for a turn to write; whoever no longer leads by then must not.
-
-        Raises:
-            NotLeadingError: This replica does not hold the Lease.
-        """
-        async with self._budget.take(priority):
-            if not self._leading():
-                raise NotLeadingError("this replica no longer leads")
-            yield
-
     async def _delete(self, entry: CameraEntry, deletion: DeletePod, pod: PodSeen) -> None:
-        path = f"{_pods(entry.namespace)}/{deletion.name}"
-        async with self._writing(Priority.DELETE):
-            gone = not await self._api.delete(path, uid=deletion.uid, grace_seconds=deletion.grace)
+        gone = not await self._writer.delete_pod(
+            entry, deletion.name, deletion.uid, grace_seconds=deletion.grace
+        )
         if gone:
             metadata = {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
             self._store.remove(Kind.POD, {"metadata": metadata})
@@ -350,8 +312,8 @@ class Reconciler:
         start: StartPod,
     ) -> bool:
         assert plan.settings is not None
-        if record.restarted_at > 0 or start.attempt > 1:
-            await self._make_sure_of(entry)
+        if record.starts.ago(self._clock()) < math.inf or start.attempt > 1:
+            await self._writer.make_sure_of(entry)
         if not await self._previous_is_gone(entry, camera):
             self._again(key, GONE_SECONDS)
             return False
@@ -369,21 +331,10 @@ class Reconciler:
             placement=self._moves.placement(key, shape.specs[start.variant]),
         )
         try:
-            async with self._writing(Priority.CREATE):
-                answer = await self._api.create(_pods(entry.namespace), body, metadata_only=True)
-            # Without its containers: what the API server has made of them is yet to be heard.
-            pod: dict[str, Any] = {"metadata": answer["metadata"]}
-        except AlreadyExists:
-            found = await self._api.get(f"{_pods(entry.namespace)}/{body['metadata']['name']}")
-            if found is None:
-                self._again(key, GONE_SECONDS)
-                return False
-            if read_pod(found).owner_uid != entry.uid:
-                self._refuse(
-                    key, entry, record, f"there is a pod {body['metadata']['name']} of somebody else"
-                )
-                return False
-            pod = found  # made by us before a restart
+            pod = await self._writer.create_pod(entry, body)
+        except NameTakenError as error:
+            self._refuse(key, entry, record, str(error))
+            return False
         except (Forbidden, Invalid) as error:
             if "NamespaceTerminating" in error.causes:
                 return False
@@ -391,7 +342,10 @@ class Reconciler:
             return False
         except NotFound:
             return False  # the namespace or the camera is going away
-        self._note_start(record, camera)
+        if pod is None:
+            self._again(key, GONE_SECONDS)
+            return False
+        record.starts.started(camera.metadata.generation, self._clock())
         self._store.apply(Kind.POD, pod)
         logger.info(
             "created pod %s",
@@ -406,41 +360,19 @@ class Reconciler:
         worker = camera.status.worker
         if worker is None or not worker.pod_uid:
             return True
-        path = f"{_pods(entry.namespace)}/{worker.pod_name}"
-        found = await self._api.get(path)
-        if found is None:
+        pod = await self._writer.find_pod(entry, worker.pod_name)
+        if pod is None or pod.uid != worker.pod_uid:
             return True
-        pod = read_pod(found)
-        if pod.uid != worker.pod_uid or is_lost(pod, self._wall(), silent=self._moves.silent(pod.node)):
+        if is_lost(pod, self._wall(), silent=self._moves.silent(pod.node)):
             return True
         if not pod.deleting:
-            async with self._writing(Priority.DELETE):
-                await self._api.delete(path, uid=pod.uid)
+            await self._writer.delete_pod(entry, pod.name, pod.uid)
             self._tell(entry, "Warning", "WorkerReplaced", f"pod {pod.name} has lost its labels or owner")
         return False
 
-    async def _make_sure_of(self, entry: CameraEntry) -> None:
-        """Ask for the camera itself before another pod: that it is gone may have gone unheard.
-
-        Raises:
-            GoneError: It is not there any more.
-        """
-        found = await self._api.get(_path(entry))
-        if found is None or found["metadata"]["uid"] != entry.uid:
-            raise GoneError(entry.key)
-
-    def _note_start(self, record: _Record, camera: Camera) -> None:
-        record.refusal, record.refusals = "", 0
-        now, asked = self._wall(), record.generation != camera.metadata.generation
-        if asked or now - record.restarted_at > STEADY_SECONDS:
-            record.restarts = 0
-        if not asked:
-            record.restarts += 1
-        record.restarted_at, record.generation = now, camera.metadata.generation
-
     def _tell_moved(self, entry: CameraEntry, record: _Record, order: Order) -> None:
         self._moves.carried_out(entry.key, order)
-        record.restarts = 0  # how often it may move is decided before, not after it
+        record.starts.forgive_moved()
         note = f"moved away from {order.from_node} ({order.reason.value}): {order.message}"
         self._tell(entry, "Warning" if order.count else "Normal", "WorkerMoved", note)
         self._again(entry.key, 0.0)
@@ -457,21 +389,10 @@ class Reconciler:
         record.lost = lost
 
     def _refuse(self, key: str, entry: CameraEntry, record: _Record, message: str) -> None:
-        record.refused_at = self._clock()
-        if record.refusals == 0:
-            record.first_refused_at = record.refused_at
-        record.refusal, record.generation = message[:400], entry.generation
-        record.refusals += 1
+        record.starts.refused(entry.generation, message[:_MAX_REFUSAL], self._clock())
         logger.warning("the worker's pod was refused: %s", message, extra={"camera": entry.key})
         self._tell(entry, "Warning", "PodRefused", message)
         self._again(key, 0.0)
-
-    def _refused_lately(self, record: _Record) -> float:
-        """Seconds to wait before another pod is worth the API server's time."""
-        if not record.refusal:
-            return 0.0
-        pause = min(LONGEST_REFUSED_SECONDS, REFUSED_SECONDS * 2.0 ** min(record.refusals - 1, 16))
-        return max(0.0, record.refused_at + pause - self._clock())
 
     def _follow_rollout(self, key: str, camera: Camera, plan: CameraPlan) -> None:
         if camera.spec.suspend or plan.obstructed:
@@ -491,63 +412,20 @@ class Reconciler:
     # ── Status ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _write_status(self, entry: CameraEntry, status: CameraStatus) -> None:
-        """Apply a status.
+        version = await self._writer.write_status(entry, status)
+        self._store.status_written(entry.key, entry.uid, version, status)
 
-        Raises:
-            GoneError: The camera is not there any more.
-        """
-        document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": "Camera",
-            # With the UID, a camera that was made again meanwhile refuses the old one's status.
-            "metadata": {"name": entry.name, "namespace": entry.namespace, "uid": entry.uid},
-            "status": document,
-        }
-        try:
-            async with self._writing(Priority.STATUS):
-                answer = await self._api.apply_status(
-                    _path(entry), body, field_manager=OPERATOR_FIELD_MANAGER
-                )
-        except (NotFound, Conflict):
-            raise GoneError(entry.key) from None  # deleted, and perhaps made again under its name
-        self._store.status_written(
-            entry.key, entry.uid, answer["metadata"].get("resourceVersion", ""), status
-        )
-
-    async def _tell_invalid(self, entry: CameraEntry) -> str:
+    async def _tell_unreadable(self, entry: CameraEntry) -> str:
         """Say that this version cannot read a camera; whatever runs for it goes on."""
         self._rollout.forget(entry.key)
         if entry.told:
             return "unchanged"
         logger.error("Camera %s cannot be read: %s", entry.key, entry.problem)
-        now = datetime.fromtimestamp(int(self._wall()), UTC).isoformat().replace("+00:00", "Z")
-        conditions = [
-            {
-                "type": kind,
-                "status": "False" if kind == READY else "Unknown",
-                "reason": "InvalidSpec",
-                "message": entry.problem,
-                "observedGeneration": entry.generation,
-                "lastTransitionTime": now,
-            }
-            for kind in TYPES
-        ]
-        # Not applied: whatever else the status says stays as it is.
-        async with self._writing(Priority.STATUS):
-            await self._api.patch_merge(f"{_path(entry)}/status", {"status": {"conditions": conditions}})
+        await self._writer.write_unreadable(entry, self._wall())
         return "invalid"
 
     def _tell(self, entry: CameraEntry, kind: str, reason: str, note: str) -> None:
         self._events.record(entry.reference(), kind, reason, note)
-
-
-def _path(entry: CameraEntry) -> str:
-    return f"/apis/{GROUP}/{VERSION}/namespaces/{entry.namespace}/{CAMERAS}/{entry.name}"
-
-
-def _pods(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/pods"
 
 
 def _scope(camera: Camera) -> str:
