@@ -15,7 +15,7 @@ from support.api_server import api_server
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """An API server with its etcd; nothing else runs."""
-    with api_server(crds=False) as control_plane:
+    with api_server(crds=True) as control_plane:
         yield control_plane
 
 

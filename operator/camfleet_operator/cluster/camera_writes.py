@@ -70,8 +70,18 @@ class CameraWriter:
         if found is None or found["metadata"]["uid"] != entry.uid:
             raise GoneError(entry.key)
 
-    async def write_status(self, entry: CameraEntry, status: CameraStatus) -> str:
-        """Apply a status; the camera's new resource version.
+    async def write_status(
+        self, entry: CameraEntry, status: CameraStatus, *, still: Callable[[], bool] = lambda: True
+    ) -> str | None:
+        """Apply a status.
+
+        Args:
+            entry: The camera.
+            status: All of it.
+            still: Whether that is still to be written; asked when its turn has come.
+
+        Returns:
+            The camera's new resource version; None if it was not to be written any more.
 
         Raises:
             GoneError: The camera is not there any more.
@@ -85,6 +95,8 @@ class CameraWriter:
         }
         try:
             async with self._turn(Priority.STATUS):
+                if not still():
+                    return None
                 answer = await self._api.apply_status(
                     _camera_path(entry), body, field_manager=OPERATOR_FIELD_MANAGER
                 )

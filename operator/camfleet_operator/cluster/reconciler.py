@@ -251,9 +251,10 @@ class Reconciler:
         if plan.cpu_next and not record.cpu_next:
             self._tell(entry, "Warning", "GPUUnavailable", "no GPU came free in time; the worker takes a CPU")
         record.cpu_next = plan.cpu_next
-        if plan.moved is not None:
-            # First, so that it counts even if nothing else comes of it.
-            await self._write_status(entry, plan.status)
+        # A move is written down first, so that it counts even if nothing else comes of it.
+        if plan.moved is not None and not await self._write_status(entry, plan.status, order=plan.moved):
+            self._again(key, 0.0)
+            return "unchanged"
         for deletion in plan.delete:
             await self._delete(entry, deletion, pods[deletion.uid])
             done = "deleted"
@@ -346,6 +347,7 @@ class Reconciler:
             self._again(key, GONE_SECONDS)
             return False
         record.starts.started(camera.metadata.generation, self._clock())
+        self._health.expect(key)  # whatever is heard from now on is of this pod: the one before it is gone
         self._store.apply(Kind.POD, pod)
         logger.info(
             "created pod %s",
@@ -411,9 +413,19 @@ class Reconciler:
 
     # ── Status ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def _write_status(self, entry: CameraEntry, status: CameraStatus) -> None:
-        version = await self._writer.write_status(entry, status)
-        self._store.status_written(entry.key, entry.uid, version, status)
+    async def _write_status(
+        self, entry: CameraEntry, status: CameraStatus, *, order: Order | None = None
+    ) -> bool:
+        """Write a status; False if the order that it tells of was given up while the write waited."""
+
+        def still() -> bool:
+            now = self._moves.order(entry.key) if order is not None else None
+            return order is None or (now is not None and now.pod_uid == order.pod_uid)
+
+        version = await self._writer.write_status(entry, status, still=still)
+        if version is not None:
+            self._store.status_written(entry.key, entry.uid, version, status)
+        return version is not None
 
     async def _tell_unreadable(self, entry: CameraEntry) -> str:
         """Say that this version cannot read a camera; whatever runs for it goes on."""
