@@ -13,6 +13,7 @@ import pytest
 
 from support.cluster_site import Site
 from support.gateway_page import Said
+from support.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -99,10 +100,10 @@ def test_the_next_camera_waits_at_most_twenty_seconds_for_a_killed_leader(site: 
     site.wait_ready("door")
     leader = first if first.leads() else second
     leader.kill()
-    started = time.monotonic()
+    stopwatch = Stopwatch()
     site.create("hall")
-    site.wait(lambda: site.pods("hall"), "the pod of the next camera", seconds=25)
-    assert time.monotonic() - started <= 20
+    site.wait(lambda: site.pods("hall"), "the pod of the next camera")
+    assert stopwatch.seconds <= 20
 
 
 def test_two_operators_make_no_second_pod(site: Site) -> None:
@@ -110,7 +111,7 @@ def test_two_operators_make_no_second_pod(site: Site) -> None:
     site.operator()
     for number in range(30):
         site.create(f"cam-{number}")
-    site.wait_ready(*(f"cam-{number}" for number in range(30)), seconds=60)
+    site.wait_ready(*(f"cam-{number}" for number in range(30)))
     check_invariant(site)
 
 
@@ -132,9 +133,8 @@ def test_a_lost_event_is_found_by_the_next_listing(site: Site) -> None:
     site.wait(
         lambda: [p["metadata"]["uid"] != lost["uid"] for p in site.pods("door")] == [True],
         "the pod to be replaced",
-        seconds=60,
     )
-    site.wait_ready("door", seconds=60)
+    site.wait_ready("door")
     # The garbage collector takes its time after an API server's restart.
     site.wait(lambda: not site.pods("hall"), "the pod of the camera that is gone to go", seconds=120)
     check_invariant(site)
@@ -164,7 +164,7 @@ def test_a_camera_whose_deletion_went_unheard_costs_next_to_nothing(site: Site) 
     operator.signal(signal.SIGCONT)
     site.wait(lambda: not site.pods("ghost"), "garbage collection", seconds=120)
     site.create("hall")
-    site.wait_ready("hall", seconds=60)
+    site.wait_ready("hall")
     time.sleep(10)
     assert sum("ghost" in write for write in site.writes(since)) <= 2, site.writes(since)
 
@@ -173,15 +173,16 @@ def test_pods_that_are_taken_away_at_once_do_not_become_a_storm(site: Site) -> N
     site.operator("--write-rate=0")
     site.create("door")
     site.wait_ready("door")
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
+    attempts, reasons, began = 0, set[str](), time.monotonic()
+    while time.monotonic() < began + 15 or (attempts < 3 and time.monotonic() < began + 90):
         for pod in site.pods("door"):
             site.plane.delete(f"{site.pods_path}/{pod['metadata']['name']}")
+        attempts = site.camera("door")["status"]["worker"]["attempt"]
+        reasons.add(site.conditions("door")["Ready"][1])
         time.sleep(0.05)
-    attempts = site.camera("door")["status"]["worker"]["attempt"]
     assert 3 <= attempts <= 6, attempts
-    assert site.conditions("door")["Ready"][1] in ("WorkerBackoff", "Replacing", "Pending")
-    site.wait_ready("door", seconds=60)
+    assert "WorkerBackoff" in reasons, reasons
+    site.wait_ready("door")
 
 
 def test_two_installations_on_the_same_cameras_do_not_fight_fast(site: Site) -> None:
@@ -202,18 +203,18 @@ def test_an_api_server_that_goes_away_costs_nothing_but_time(site: Site) -> None
     assert operator.get("/livez")[0] == 200
     site.plane.start_api_server()
     site.create("hall")
-    site.wait_ready("hall", seconds=60)
+    site.wait_ready("hall")
     assert site.pod("door")["metadata"]["uid"] == pod
 
 
 def test_a_profile_reaches_a_few_cameras_first_and_all_in_the_end(site: Site) -> None:
     count = 60
     site.create_profile("hall", stream={"fps": 10})
-    site.operator("--rollout-soak-seconds=2", "--rollout-first=4")
+    site.operator("--rollout-soak-seconds=4", "--rollout-first=4")
     names = [f"cam-{number}" for number in range(count)]
     for name in names:
         site.create(name, profileRef={"name": "hall"})
-    site.wait_ready(*names, seconds=90)
+    site.wait_ready(*names)
 
     def with_fps(fps: int) -> int:
         return sum(
@@ -222,9 +223,13 @@ def test_a_profile_reaches_a_few_cameras_first_and_all_in_the_end(site: Site) ->
         )
 
     site.change_profile("hall", stream={"fps": 5})
-    time.sleep(1.5)
+    seen = 0
+    while seen == 0:
+        seen = with_fps(5)
+    assert seen <= 4
+    time.sleep(1)
     assert with_fps(5) <= 4
-    site.wait(lambda: with_fps(5) == count, "all to have it", seconds=90)
+    site.wait(lambda: with_fps(5) == count, "all to have it")
 
 
 def test_a_bad_profile_stops_at_the_first_wave(site: Site) -> None:
@@ -234,7 +239,7 @@ def test_a_bad_profile_stops_at_the_first_wave(site: Site) -> None:
     names = [f"cam-{number}" for number in range(count)]
     for name in names:
         site.create(name, profileRef={"name": "hall"})
-    site.wait_ready(*names, seconds=90)
+    site.wait_ready(*names)
 
     def bad() -> set[str]:
         pods = site.pods()
@@ -255,11 +260,11 @@ def test_a_bad_profile_stops_at_the_first_wave(site: Site) -> None:
         assert len(bad()) <= 3, bad()
         time.sleep(0.1)
     assert 1 <= len(bad()) <= 3, bad()
-    assert sum(site.ready(name) for name in names) >= count - 3
+    site.wait(lambda: sum(site.ready(name) for name in names) >= count - 3, "the others to be Ready")
 
     site.change_profile("hall", image="camfleet/worker:good")
-    site.wait(lambda: not bad(), "the good image to be back", seconds=60)
-    site.wait_ready(*names, seconds=60)
+    site.wait(lambda: not bad(), "the good image to be back")
+    site.wait_ready(*names)
 
 
 def test_gateways_that_are_away_make_cameras_unknown_and_move_nothing(site: Site) -> None:
@@ -268,9 +273,7 @@ def test_gateways_that_are_away_make_cameras_unknown_and_move_nothing(site: Site
     site.wait_ready("door")
     pod = site.pod("door")["metadata"]["uid"]
     site.page.failing = True
-    site.wait(
-        lambda: site.conditions("door")["Ready"] == ("Unknown", "GatewayUnreachable"), "Unknown", seconds=60
-    )
+    site.wait(lambda: site.conditions("door")["Ready"] == ("Unknown", "GatewayUnreachable"), "Unknown")
     assert site.pod("door")["metadata"]["uid"] == pod
     site.page.failing = False
     site.wait_ready("door")

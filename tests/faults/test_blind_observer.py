@@ -9,6 +9,7 @@ import pytest
 
 from support.fault_site import FULL, FaultSite, Pace, freeze
 from support.lying_prometheus import LIES
+from support.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -73,15 +74,15 @@ def test_nothing_is_moved_by_what_prometheus_does(
         assert all(site.conditions(camera)["Ready"][0] == "Unknown" for camera in CAMERAS)
     measured(f"moves while Prometheus was away for {pace.outage:.0f} s", 0)
     site.prometheus.start()
-    site.wait_ready(*CAMERAS, seconds=60)
+    site.wait_ready(*CAMERAS)
     assert site.look() == before
 
     old = site.pod("cam-3")["metadata"]["name"]
-    began = time.time()
+    began, stopwatch = time.time(), Stopwatch()
     freeze(site.worker("cam-3"))
     times = site.wait_streaming(["cam-3"], began, elsewhere={"cam-3": old}, seconds=3 * PROMISED_SECONDS)
     measured("then a worker hangs; streams again", times["cam-3"])
-    assert times["cam-3"] <= PROMISED_SECONDS
+    assert stopwatch.seconds <= PROMISED_SECONDS
     assert {c: now for c, now in site.look().items() if c != "cam-3"} == {
         c: was for c, was in before.items() if c != "cam-3"
     }

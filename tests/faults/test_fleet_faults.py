@@ -30,7 +30,7 @@ def test_a_gateway_that_goes_and_returns_moves_nothing(
     began = time.time()
     site.gateway.stop()
     site.gateway.restart()
-    times = site.wait_streaming(CAMERAS, time.time(), seconds=60)
+    times = site.wait_streaming(CAMERAS, time.time(), seconds=120)
     measured("after a rollout all stream", time.time() - began)
     assert len(times) == len(CAMERAS) and site.look() == before
 
@@ -48,9 +48,9 @@ def test_a_gateway_that_goes_and_returns_moves_nothing(
         measured(f"gateway away for {away:.0f} s", f"{site.blind()}, {conditions[0][1]}")
     site.gateway.restart()
     back = time.time()
-    times = site.wait_streaming(CAMERAS, back, seconds=60)
+    times = site.wait_streaming(CAMERAS, back, seconds=120)
     measured("after its return all stream", max(times.values()))
-    site.wait_ready(*CAMERAS, seconds=60)
+    site.wait_ready(*CAMERAS)
     time.sleep(5 * pace.scrape)
     assert site.look() == before, "no storm afterwards"
 
@@ -72,16 +72,16 @@ def test_most_of_the_fleet_bad_together_moves_nothing(
     assert site.metric("camfleet_operator_frozen") >= 1
     for camera in bad:
         assert site.conditions(camera)["Ready"][0] != "True"
-        assert "MoveHeld" in site.reasons(camera), site.events(camera)
+        site.wait(lambda c=camera: "MoveHeld" in site.reasons(c), f"{camera}'s Event")
     measured(
         "it is said", f"{site.frozen()}; {[text for why, text in site.events(bad[0]) if why == 'MoveHeld']}"
     )
     for camera in bad:
         thaw(site.worker(camera))
     back = time.time()
-    times = site.wait_streaming(bad, back, seconds=60)
+    times = site.wait_streaming(bad, back, seconds=120)
     measured("all stream again", max(times.values()))
-    site.wait_ready(*CAMERAS, seconds=90)
+    site.wait_ready(*CAMERAS)
     site.wait(lambda: not site.frozen(), "moves to be free again", seconds=300)
     measured("free to move again", time.time() - back)
     time.sleep(5 * pace.scrape)

@@ -10,6 +10,7 @@ import pytest
 
 from support.fake_nodes import FakeNodes
 from support.fault_site import FULL, FaultSite, Pace, thaw
+from support.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -32,13 +33,13 @@ def test_cameras_of_a_lost_node_stream_elsewhere(
     old = {camera: site.pod(camera)["metadata"]["name"] for camera in hit}
     before = site.look()
 
-    began = time.time()
+    began, stopwatch = time.time(), Stopwatch()
     if deployment:
         nodes.lose(deployment)
     frozen = site.runner.lose_node(node)
     times = site.wait_streaming(hit, began, elsewhere=old, seconds=3 * PROMISED_SECONDS)
     measured(f"{len(hit)} cameras stream elsewhere", max(times.values()))
-    assert max(times.values()) <= PROMISED_SECONDS
+    assert stopwatch.seconds <= PROMISED_SECONDS
 
     for camera in hit:
         move = site.last_move(camera)
@@ -82,14 +83,14 @@ def test_a_node_that_loses_its_power_and_returns_gets_nothing_back_by_force(
     node = site.node_of(CAMERAS[0])
     hit = site.cameras_on(node)
     old = {camera: site.pod(camera)["metadata"]["name"] for camera in hit}
-    began = time.time()
+    began, stopwatch = time.time(), Stopwatch()
     site.runner.lose_node(node, kill=True)
     times = site.wait_streaming(hit, began, elsewhere=old, seconds=3 * PROMISED_SECONDS)
     measured(f"{len(hit)} cameras stream elsewhere", max(times.values()))
-    assert max(times.values()) <= PROMISED_SECONDS
+    assert stopwatch.seconds <= PROMISED_SECONDS
     after = site.look()
     site.runner.revive_node(node)
-    site.wait(lambda: nodes.ready(node), "the node to be Ready", seconds=60)
+    site.wait(lambda: nodes.ready(node), "the node to be Ready")
     site.wait(lambda: len(site.plane.items(site.pods_path)) == 5, "the old pods to go")
     assert site.look() == after
 

@@ -45,7 +45,7 @@ def test_a_kill_in_the_middle_of_many_moves(
         f"{len(bad)} moves with three kills in between, one each {SECONDS_PER_MOVE:.0f} s",
         max(times.values()),
     )
-    site.wait_ready(*CAMERAS, seconds=60)
+    site.wait_ready(*CAMERAS)
 
     attempts = site.attempts()
     assert {camera: attempts[camera] for camera in bad} == dict.fromkeys(bad, 2), "each is moved once"

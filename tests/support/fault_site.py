@@ -12,6 +12,7 @@ import re
 import signal
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from support.operator_process import OperatorProcess
 from support.pod_runner import Container, PodRunner
 from support.prometheus_process import PrometheusProcess
 from support.require import ROOT
+from support.stopwatch import waited
 
 Json = dict[str, Any]
 # So that many workers fit on a small machine: nobody looks at the pictures.
@@ -85,6 +87,7 @@ class Watcher:
     def __init__(self, url: str) -> None:
         self._url = url
         self._sights: dict[str, list[Sight]] = {}
+        self._looks: list[tuple[float, float]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -106,6 +109,7 @@ class Watcher:
         )
         with httpx.Client(timeout=2) as client:
             while not self._stop.wait(_LOOK_SECONDS):
+                self._looks.append((time.time(), waited()))
                 try:
                     answer = client.get(self._url, params=[("name[]", family) for family in families])
                 except httpx.HTTPError:
@@ -133,9 +137,20 @@ class Watcher:
         return found[-1] if found else None
 
     def longest_gap(self, camera: str, since: float) -> float:
-        """The longest time without a new picture, from `since` (Unix time) until now."""
+        """The longest time without a new picture, from `since` (Unix time) until now.
+
+        A crowded machine makes gaps of its own: what it lacked a core for in one does not count, up to ten
+        seconds.
+        """
         times = sorted({s.frame_at for s in self._sights.get(camera, ()) if s.frame_at >= since})
-        return max(later - earlier for earlier, later in itertools.pairwise([since, *times, time.time()]))
+        looks, totals = zip(*self._looks, (time.time(), waited()), strict=True)
+
+        def gap(earlier: float, later: float) -> float:
+            first, last = bisect_right(looks, earlier) - 1, bisect_left(looks, later)
+            crowded = totals[min(last, len(totals) - 1)] - totals[max(first, 0)]
+            return later - earlier - min(10.0, crowded)
+
+        return max(gap(*pair) for pair in itertools.pairwise([since, *times, time.time()]))
 
 
 @dataclass

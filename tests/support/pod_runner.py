@@ -53,6 +53,7 @@ class Container:
     start_at: float = 0.0
     """When the process may be started (again); monotonic seconds."""
     started_at: float = 0.0
+    started_unix: float = 0.0
     probed_at: float = 0.0
     failed_probes: int = 0
     killed_at: float | None = None
@@ -75,6 +76,12 @@ class Container:
     def work_dir(self) -> Path:
         """The emptyDir that the worker has its outbox and heartbeat in."""
         return self.folder / "work"
+
+    @property
+    def beats(self) -> bool:
+        """Whether its process has come so far that it has given a sign of life."""
+        heartbeat = self.work_dir / "heartbeat"
+        return heartbeat.exists() and heartbeat.stat().st_mtime >= self.started_unix
 
     def log(self) -> str:
         """Everything that its processes have said."""
@@ -270,7 +277,8 @@ class PodRunner:
             container.folder / "worker.log",
             environment={**own, **self._environment},
         )
-        container.started_at = container.probed_at = now
+        container.started_at, container.started_unix = now, time.time()
+        container.probed_at = now
         container.failed_probes = 0
         self._report(container, pod, {"running": {"startedAt": _now()}}, ready=True)
 
@@ -301,12 +309,18 @@ class PodRunner:
         if probe is None or container.frozen:
             return
         due = container.probed_at + probe["periodSeconds"] / self._probe_speed
-        if now < due or now < container.started_at + probe["initialDelaySeconds"] / self._probe_speed:
+        # A process does not start any sooner because all else goes fast.
+        delay = probe["initialDelaySeconds"] / (self._probe_speed if container.beats else 1.0)
+        if now < due or now < container.started_at + delay:
             return
         container.probed_at = now
         command = [self._here(container, part) for part in probe["exec"]["command"]]
-        done = subprocess.run(command, capture_output=True, timeout=probe["timeoutSeconds"], check=False)
-        container.failed_probes = container.failed_probes + 1 if done.returncode else 0
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=probe["timeoutSeconds"], check=False)
+            failed = done.returncode != 0
+        except subprocess.TimeoutExpired:
+            failed = True
+        container.failed_probes = container.failed_probes + 1 if failed else 0
         if container.failed_probes >= probe["failureThreshold"]:
             logger.info("%s fails its liveness probe", container.pod)
             container.signal(signal.SIGKILL)  # a process that is stopped would not hear SIGTERM either
