@@ -114,7 +114,7 @@ class Publishers:
         async def start() -> None:
             self._tasks[camera.id] = asyncio.create_task(self._run(worker), name=camera.id)
 
-        asyncio.run_coroutine_threadsafe(start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(start(), self._loop).result(60)
         return worker
 
     def close(self) -> None:
@@ -125,9 +125,9 @@ class Publishers:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     async def _run(self, worker: SimulatedWorker) -> None:

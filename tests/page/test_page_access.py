@@ -51,10 +51,10 @@ def test_keyboard(living: Site, pages: Pages) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("/")
     page.keyboard.type("three")
-    assert page.locator("a.tile:visible").count() == 1
+    expect(page.locator("a.tile:visible")).to_have_count(1)
     page.get_by_label("Search cameras by name or site").fill("nothing like it")
     page.get_by_role("button", name="Show all cameras").click()
-    assert page.locator("a.tile:visible").count() == 4
+    expect(page.locator("a.tile:visible")).to_have_count(4)
 
 
 def test_narrow_phone(living: Site, pages: Pages) -> None:
