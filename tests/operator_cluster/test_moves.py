@@ -149,7 +149,10 @@ def test_nothing_is_looked_at_every_second_where_nothing_can_follow() -> None:
     fleet = fleet_of(4, 8)
     fleet.facts["ns.c0001"] = replace(fleet.facts["ns.c0001"], automatic=False)
     fleet.sick["ns.c0001"] = GONE
+    fleet.add("ns.unplaced", "", running=False, ready_since=0.0, request="now")
+    fleet.sick["ns.unplaced"] = GONE
     fleet.run(60)
+    assert fleet.mover.decision("ns.unplaced").cause == "Requested"
     assert not fleet.mover.restless
     fleet.sick["ns.c0002"] = HUNG
     fleet.run(12)

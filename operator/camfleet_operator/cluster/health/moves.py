@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from camfleet_operator.cluster.health.breaker import Breaker, Frozen
+from camfleet_operator.cluster.health.camera_memory import CameraMemory
 from camfleet_operator.cluster.health.faults import Attribution, Fault, NodeFacts, NodeState, attribute
 from camfleet_operator.cluster.health.incidents import AVOID_SECONDS, Incidents
-from camfleet_operator.cluster.health.memory import CameraMemory
 from camfleet_operator.cluster.health.move_budget import MoveBudget
 from camfleet_operator.cluster.health.orders import (
     NOTHING,
@@ -35,6 +35,8 @@ from camfleet_operator.cluster.health.scopes import count_scopes, nowhere_to_mov
 
 _SOON_SECONDS = 10.0
 _MAX_AVOIDED = 64
+_WAIT_FOR_POD = (Fault.STARTING.value, Reason.REQUESTED.value)
+"""Causes to wait for a pod, which may take minutes."""
 _WAITS_FOR_BUDGET = Decision(Act.HELD, "Budget", "a move is due and waits for its turn")
 
 
@@ -322,7 +324,7 @@ def _is_due(decision: Decision, wall: float) -> bool:
     """Whether to look again within seconds: it may be acted on before the next reading."""
     if decision.cause == "Backoff":
         return decision.not_before - wall <= _SOON_SECONDS
-    return decision.cause == "Budget" or (decision.act is Act.WAIT and decision.cause != Fault.STARTING.value)
+    return decision.cause == "Budget" or (decision.act is Act.WAIT and decision.cause not in _WAIT_FOR_POD)
 
 
 def _ago(seconds: float) -> str:
