@@ -68,6 +68,7 @@ ROUTES = [
     ("POST", "/api/people", OPERATOR),
     ("GET", "/api/people/nowhere", VIEWER),
     ("PATCH", "/api/people/nowhere", OPERATOR),
+    ("GET", "/api/people/nowhere/erasure", ADMIN),
     ("DELETE", "/api/people/nowhere", ADMIN),
     ("GET", "/api/people/nowhere/faces", VIEWER),
     ("POST", "/api/people/nowhere/faces", OPERATOR),

@@ -106,6 +106,7 @@ def test_add_change_find_and_erase(site: Site, pages: Pages) -> None:
     page.locator(".person-card").click()
 
     page.get_by_role("button", name="Erase").click()
+    expect(page.get_by_role("dialog").get_by_label("show this face without a name: none now")).to_be_checked()
     erase = page.get_by_role("dialog").get_by_role("button", name="Erase for good")
     expect(erase).to_be_disabled()
     page.get_by_role("dialog").get_by_role("textbox").fill("grace")

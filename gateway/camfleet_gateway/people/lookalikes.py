@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from camfleet_gateway.people.embeddings import Rows, many_from_bytes
@@ -163,7 +163,9 @@ class LookAlikes:
     async def _page(self, model: str, after: str, since: float | None) -> Sequence[Any]:
         query = (
             select(_COLUMNS.id, _COLUMNS.embedding, _COLUMNS.crop, _COLUMNS.scene)
-            .where(_COLUMNS.id > after, *_telling_of_nobody(), _COLUMNS.embedder == model)
+            # Read along the ids: by the index of people each page would look at all that tell of nobody.
+            .where(_COLUMNS.id > after, func.coalesce(_COLUMNS.person_id, "") == "")
+            .where(_COLUMNS.embedding.is_not(None), _COLUMNS.embedder == model)
             .order_by(_COLUMNS.id)
             .limit(PAGE)
         )

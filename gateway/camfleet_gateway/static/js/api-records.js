@@ -4,6 +4,7 @@ import { call, query, send } from "./api.js";
 
 const PICTURE_MS = 60_000;
 const SEARCH_MS = 60_000;
+const ERASE_MS = 10 * 60_000; // every face without a name is compared
 export const ARCHIVE_MS = 30 * 60_000;
 
 const event = (id) => `/api/events/${encodeURIComponent(id)}`;
@@ -21,7 +22,11 @@ export const listPeople = (filters, options) => call("GET", `/api/people${query(
 export const getPerson = (id, options) => call("GET", person(id), undefined, options);
 export const addPerson = (document) => call("POST", "/api/people", document);
 export const changePerson = (id, changes) => call("PATCH", person(id), changes);
-export const erasePerson = (id) => call("DELETE", person(id), undefined, { timeout: PICTURE_MS });
+/** What erasing somebody would remove. */
+export const previewErasure = (id, options) => call("GET", `${person(id)}/erasure`, undefined, { timeout: ERASE_MS, ...options });
+/** `lookalikes`: "erase" or "keep" events that show them without a name. */
+export const erasePerson = (id, { lookalikes }) =>
+  call("DELETE", `${person(id)}${query({ lookalikes })}`, undefined, { timeout: ERASE_MS });
 /** Have pictures that another model has embedded embedded by the one in use. */
 export const embedAnew = () => call("POST", "/api/people/reembed");
 export const listFaces = (id, options) => call("GET", `${person(id)}/faces`, undefined, options);

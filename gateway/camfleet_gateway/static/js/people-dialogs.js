@@ -1,7 +1,7 @@
 /** Dialogs about people: add somebody, import, export, erase. */
 
 import { ApiError, fetchPart, query } from "./api.js";
-import { addPerson, ARCHIVE_MS, erasePerson, importPeople, importReport } from "./api-records.js";
+import { addPerson, ARCHIVE_MS, erasePerson, importPeople, importReport, previewErasure } from "./api-records.js";
 import { confirmThen, showDialog } from "./dialog.js";
 import { h, setText, toast } from "./dom.js";
 import { DropZone } from "./drop-zone.js";
@@ -169,25 +169,50 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has taken it over by then
 }
 
+const events = (count) => (count === 1 ? "1 event" : `${count} events`);
+
 export function confirmErase(person, whenErased) {
-  const what = h("ul", { class: "bullets" });
-  for (const text of [
-    "all pictures of this person and what was computed from them",
-    "their name in every event; the pictures of those events, too",
-    "them on every camera’s worker, within seconds",
-  ]) {
-    what.append(h("li", {}, text));
-  }
-  confirmThen({
+  const own = h("li", {}, "all pictures of this person and what was computed from them");
+  const told = h("li", {}, "their name in every event; the pictures of those events, too");
+  const what = h("ul", { class: "bullets" }, own, told, h("li", {}, "them on every camera’s worker, within seconds"));
+  const box = h("input", { type: "checkbox", id: "erase-lookalikes", checked: true });
+  const found = h("span", {}, "Looking for events that show this face without a name…");
+  const lookalikes = h("p", { class: "lookalikes", role: "status" }, h("label", { for: box.id }, box, " ", found));
+  const looking = new AbortController();
+  const dialog = confirmThen({
     title: `Erase ${person.name}?`,
     name: "erase",
-    text: ["This removes, for good:", what, "A line without the name stays in the audit log. Exports made before are not reached."],
+    text: [
+      "This removes, for good:",
+      what,
+      lookalikes,
+      "A line without the name stays in the audit log. Exports made before are not reached, nor are events in which the face is hardly to be seen: search by a picture first, and delete those.",
+    ],
     verb: "Erase for good",
     typed: person.name,
     act: async () => {
-      const { erased } = await erasePerson(person.id);
-      toast(`Erased: ${pictures(erased.faces)}, and from ${erased.events === 1 ? "1 event" : `${erased.events} events`}`);
+      const { erased } = await erasePerson(person.id, { lookalikes: box.checked ? "erase" : "keep" });
+      toast(`Erased: ${pictures(erased.faces)}, and from ${events(erased.events + (erased.lookalikes ?? 0))}`);
       whenErased();
     },
   });
+  dialog.addEventListener("close", () => looking.abort());
+  showPreview(person.id, { own, told, found }, looking.signal);
+}
+
+async function showPreview(id, { own, told, found }, signal) {
+  try {
+    const preview = await previewErasure(id, { signal });
+    setText(own, `everything of this person: ${pictures(preview.pictures)} with those of their events, and what was computed from them`);
+    setText(told, `their name and face in ${events(preview.events)}`);
+    setText(
+      found,
+      preview.lookalikes
+        ? `Also ${events(preview.lookalikes)} (${pictures(preview.lookalike_pictures)}) that show this face without a name`
+        : "Also events that show this face without a name: none now",
+    );
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.code !== "aborted") setText(found, `Also events that show this face without a name: ${error.message}`);
+  }
 }
