@@ -9,6 +9,8 @@ import pytest
 from page_probe import drawn, fingerprint, look, tile, wait_drawn, wait_state
 from page_site import Pages, Site, eventually
 
+from support.stopwatch import Stopwatch
+
 pytestmark = pytest.mark.browser
 
 
@@ -116,9 +118,9 @@ def test_reconnects_within_three_seconds_of_the_gateways_return(site: Site, page
 
     before = drawn(page, tile("lobby"))
     site.gateway.restart()
-    back = time.monotonic()
+    stopwatch = Stopwatch()
     eventually(lambda: drawn(page, tile("lobby")) > before, "a new picture")
-    assert time.monotonic() - back < 3.0
+    assert stopwatch.seconds < 3.0
     page.wait_for_selector("#banner", state="hidden")
     assert page.evaluate("window.notReloaded")
     assert page.evaluate("document.body.dataset.link") == "open"
@@ -131,9 +133,9 @@ def test_an_orderly_restart_reconnects_too(site: Site, pages: Pages) -> None:
     site.gateway.stop()
     before = drawn(page, tile("lobby"))
     site.gateway.restart()
-    back = time.monotonic()
+    stopwatch = Stopwatch()
     eventually(lambda: drawn(page, tile("lobby")) > before, "a new picture")
-    assert time.monotonic() - back < 3.0
+    assert stopwatch.seconds < 3.0
 
 
 def test_a_hidden_page_lets_the_worker_rest(site: Site, pages: Pages) -> None:
@@ -146,7 +148,7 @@ def test_a_hidden_page_lets_the_worker_rest(site: Site, pages: Pages) -> None:
     page.evaluate(hide % "true")
 
     def viewers() -> int:
-        count: int = httpx.get(f"{site.url}/api/cameras/default.lobby", timeout=10).json()["viewers"]
+        count: int = httpx.get(f"{site.url}/api/cameras/default.lobby", timeout=60).json()["viewers"]
         return count
 
     eventually(lambda: viewers() == 0, "no viewer")
@@ -203,7 +205,7 @@ def test_stale_offline_paused_and_live_look_different(site: Site, pages: Pages) 
     page.get_by_role("button", name="Attention").click()
     assert page.locator("a.tile:visible").count() == 3
     workers["live"].source = workers["live"].source.model_copy(update={"frozen": True})
-    page.wait_for_selector(f"{tile('live')}:visible", timeout=10000)
+    page.wait_for_selector(f"{tile('live')}:visible", timeout=60000)
     assert "Frozen" in page.inner_text(tile("live")) and style("live", ".frame", "filter") == "none"
     assert style("live", ".badge", "color") == style("stale", ".badge", "color")
     workers["live"].source = workers["live"].source.model_copy(update={"frozen": False})
