@@ -58,6 +58,7 @@ def test_a_gateway_that_goes_and_returns_moves_nothing(
 def test_most_of_the_fleet_bad_together_moves_nothing(
     site: FaultSite, pace: Pace, measured: Callable[..., None]
 ) -> None:
+    site.wait(lambda: not site.frozen(), "moves to be free", seconds=300)  # whatever was before
     before = site.look()
     bad = spread(site, 5)  # of eight: 62 %
     began = time.time()
