@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench_worker import CLIP, row, steady
+from bench_worker import row, steady
+from measuring import clip_and_models, machine
 
 WANTED: dict[str, tuple[str, ...]] = {
     "decode only": (),
@@ -86,7 +85,7 @@ def worker_settings(detectors: tuple[str, ...], clip: Path, models: str) -> dict
 
 
 async def measure(clip: Path, models: str, seconds: float) -> None:
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread a detector\n")
+    print(f"{machine()}; one thread a detector\n")
     row("detector", "CPU ms a picture", "finds a picture", "adds RSS MB")
     row(*["---"] * 4)
     for name in ("yunet", "yolox"):
@@ -117,10 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="cost of detectors, alone and together")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     arguments = parser.parse_args()
-    models, samples = os.environ.get("CAMFLEET_MODEL_DIR"), os.environ.get("CAMFLEET_SAMPLE_DIR")
-    if not models or not samples:
-        raise SystemExit("set CAMFLEET_MODEL_DIR and CAMFLEET_SAMPLE_DIR")
-    asyncio.run(measure(Path(samples) / CLIP, models, arguments.seconds))
+    asyncio.run(measure(*clip_and_models(), arguments.seconds))
 
 
 if __name__ == "__main__":

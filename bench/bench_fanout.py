@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
-import os
-import platform
 import statistics
 import struct
 import subprocess
@@ -27,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
+from measuring import cpu_seconds, line, machine, part, poke
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_connect, ws_create_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +36,6 @@ from camfleet_protocol.window import AckWindow  # noqa: E402
 from camfleet_protocol.wire import Codec, Opcode, encode_frame  # noqa: E402
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token  # noqa: E402
 
-TICKS = os.sysconf("SC_CLK_TCK")
 WINDOW = 2
 SUBSCRIBE = b'{"op":"subscribe","cameras":["default.bench"],"window":%d}' % WINDOW
 _IDS = struct.Struct("<IQ")
@@ -228,46 +225,13 @@ class Result:
     p99_ms: float
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def part(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, __file__, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    text = process.stdout.readline().strip()
-    if not text:
-        raise RuntimeError("a part of the benchmark has ended")
-    return text
-
-
 def ask(process: subprocess.Popen[str]) -> list[float]:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
+    poke(process)
     return [float(word) for word in line(process).split()]
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
-
-
 def measure(pid: int, port: int, path: str, options: argparse.Namespace) -> Result:
-    viewers = part("--clients", port, path, options.viewers)
-    try:
+    with part("--clients", port, path, options.viewers) as viewers:
         line(viewers)
         time.sleep(1.5)
         ask(viewers)
@@ -275,8 +239,6 @@ def measure(pid: int, port: int, path: str, options: argparse.Namespace) -> Resu
         time.sleep(options.seconds)
         frames, gaps, p50, p99 = ask(viewers)
         cpu, elapsed = cpu_seconds(pid) - cpu, time.monotonic() - begin
-    finally:
-        end(viewers)
     wanted = options.viewers * options.fps * elapsed
     return Result(
         cpu / frames * 1e6, cpu / elapsed * 100, frames / wanted * 100, int(gaps), p50 * 1000, p99 * 1000
@@ -284,11 +246,8 @@ def measure(pid: int, port: int, path: str, options: argparse.Namespace) -> Resu
 
 
 def measure_bare(options: argparse.Namespace) -> Result:
-    server = part("--bare", options.size, options.fps)
-    try:
+    with part("--bare", options.size, options.fps) as server:
         return measure(server.pid, int(line(server)), "/", options)
-    finally:
-        end(server)
 
 
 def measure_gateway(options: argparse.Namespace) -> Result:
@@ -297,30 +256,12 @@ def measure_gateway(options: argparse.Namespace) -> Result:
         state.create()
         camera = put_camera(state, test_pattern("bench"))
         gateway = GatewayProcess(state, log_level="WARNING")
-        worker = part(
-            "--publisher", gateway.internal_port, worker_token(state, camera), options.size, options.fps
-        )
+        token = worker_token(state, camera)
         try:
-            return measure(gateway.pid, gateway.viewer_port, "/ws", options)
+            with part("--publisher", gateway.internal_port, token, options.size, options.fps):
+                return measure(gateway.pid, gateway.viewer_port, "/ws", options)
         finally:
-            end(worker)
             gateway.stop()
-
-
-def machine() -> str:
-    model = next(
-        (
-            text.partition(":")[2].strip()
-            for text in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in text
-        ),
-        platform.machine(),
-    )
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("uvicorn", "websockets", "uvloop", "picows")
-    )
-    system = f"Linux {platform.release()}, Python {platform.python_version()}"
-    return f"{model}, {os.cpu_count()} cores, {system}, {versions}"
 
 
 def main() -> None:
@@ -333,9 +274,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print(machine())
+    print(machine("uvicorn", "websockets", "uvloop", "picows"))
     load = f"{options.viewers} viewers x {options.fps:g} fps x {options.size} B, window {WINDOW}"
-    print(f"{load}, load average {os.getloadavg()[0]:.1f}")
+    print(load)
     print("server   us/picture  CPU %  delivered %  gaps  p50 ms  p99 ms")
     results: dict[str, list[Result]] = {"picows": [], "gateway": []}
     for _ in range(options.rounds):

@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
 import uvloop
+from measuring import cpu_seconds, line, machine, part, poke
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +45,6 @@ from support.gateway_process import GatewayProcess, put_camera, test_pattern, wo
 
 MODEL = "mobilefacenet@b7120c095d60"
 DIMENSIONS = 128
-TICKS = os.sysconf("SC_CLK_TCK")
 STATS_SECONDS = 1.0
 
 
@@ -222,47 +219,6 @@ async def plain_readers(port: int, connections: int, size: int) -> None:
 # ── Measuring ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def part(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, __file__, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-@contextmanager
-def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    process = part(*arguments)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    text = process.stdout.readline().strip()
-    if not text:
-        raise RuntimeError("a part of the benchmark has ended")
-    return text
-
-
-def say(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def resident(pid: int, field: str = "VmRSS") -> float:
     """MB."""
     for text in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -298,7 +254,7 @@ def wait_for_all(process: subprocess.Popen[str], count: int, above: int) -> tupl
     """Until all have the same version above another; that version, when the last had it, bytes so far."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        say(process)
+        poke(process)
         having, version, at, size = line(process).split()
         if int(having) == count and int(version) > above:
             return int(version), float(at), int(size)
@@ -307,9 +263,9 @@ def wait_for_all(process: subprocess.Popen[str], count: int, above: int) -> tupl
 
 
 def reference(options: argparse.Namespace, size: int) -> float:
-    with running("--plain", options.workers, size) as server:
+    with part("--plain", options.workers, size) as server:
         port = line(server)
-        with running("--readers", port, options.workers, size) as readers:
+        with part("--readers", port, options.workers, size) as readers:
             return float(line(readers))
 
 
@@ -324,13 +280,13 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         tokens = json.dumps({camera.id: worker_token(state, camera) for camera in cameras})
         try:
             with (
-                running("--workers", gateway.internal_port, tokens) as process,
+                part("--workers", gateway.internal_port, tokens) as process,
                 Peak(gateway.pid) as peak,
             ):
                 time.sleep(2.0)
                 before, cpu = resident(gateway.pid), cpu_seconds(gateway.pid)
                 began = time.monotonic()
-                say(process)
+                poke(process)
                 version, at, size = wait_for_all(process, options.workers, 0)
                 cold, cpu = at - began, cpu_seconds(gateway.pid) - cpu
                 time.sleep(2 * STATS_SECONDS)
@@ -357,15 +313,6 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             gateway.stop()
 
 
-def machine() -> str:
-    texts = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((t.partition(":")[2].strip() for t in texts if "model name" in t), platform.machine())
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("uvicorn", "uvloop", "picows")
-    )
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time until all workers have the enrolled people.")
     parser.add_argument("--workers", type=int, default=100)
@@ -373,9 +320,9 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    print(machine())
+    print(machine("uvicorn", "uvloop", "picows"))
     who = f"{options.people} people with {options.faces} faces of {DIMENSIONS} values"
-    print(f"{options.workers} workers, {who}, load average {os.getloadavg()[0]:.1f}")
+    print(f"{options.workers} workers, {who}")
     rounds = [measure(options) for _ in range(options.rounds)]
     for name in rounds[0]:
         values = sorted(values[name] for values in rounds)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_detectors import alone, worker_settings
-from bench_worker import CLIP, WARM_UP, row
+from bench_worker import WARM_UP, row
+from measuring import clip_and_models, machine
 
 from support.fake_gateway import FakeGateway, fake_gateway
 from support.worker_process import worker_process
@@ -144,7 +143,7 @@ def cells(provider: str, one: Load) -> tuple[str, ...]:
 async def measure(arguments: argparse.Namespace, clip: Path, models: str) -> None:
     device = gpu()
     measured = providers(device)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; GPU: {device or 'none'}\n")
+    print(f"{machine()}; GPU: {device or 'none'}\n")
     if len(measured) == 1:
         why = "its ONNX Runtime has no GPU provider" if device else "it has no NVIDIA GPU"
         print(
@@ -196,10 +195,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.cameras is None:
         arguments.cameras = [1, 2, 4, 8, 16, 32, 64] if gpu() else [1, 2, 4]
-    models, samples = os.environ.get("CAMFLEET_MODEL_DIR"), os.environ.get("CAMFLEET_SAMPLE_DIR")
-    if not models or not samples:
-        raise SystemExit("set CAMFLEET_MODEL_DIR and CAMFLEET_SAMPLE_DIR")
-    asyncio.run(measure(arguments, Path(samples) / CLIP, models))
+    asyncio.run(measure(arguments, *clip_and_models()))
 
 
 if __name__ == "__main__":

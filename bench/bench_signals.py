@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+
+from measuring import cpu_seconds, line, machine, part
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
@@ -32,7 +30,6 @@ from camfleet_operator.cluster.health.signals import Signals, SignalSource  # no
 from support.gateway_board import GONE, Cam, GatewayBoard  # noqa: E402
 from support.prometheus_process import PrometheusProcess  # noqa: E402
 
-TICKS = os.sysconf("SC_CLK_TCK")
 SCRAPE_SECONDS = 2
 Look = tuple[float, float, float, float]
 """Seconds on the clock, of CPU, of judging alone, and of Prometheus' CPU."""
@@ -47,22 +44,6 @@ def serve(number: int, gateways: int, cameras: int) -> None:
         sys.stdin.read()
 
 
-@contextmanager
-def gateway(*arguments: int) -> Iterator[str]:
-    """One gateway's page in a process of its own."""
-    command = [sys.executable, __file__, "--serve", *map(str, arguments)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.communicate()
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 async def measure(source: SignalSource, cameras: int, looks: int, prometheus: int) -> list[Look]:
     """Look again and again."""
     judged: list[float] = []
@@ -75,11 +56,16 @@ async def measure(source: SignalSource, cameras: int, looks: int, prometheus: in
             await asyncio.sleep(0.25)
         while len(found) < looks:
             await asyncio.sleep(SCRAPE_SECONDS / 8)
-            count, wall, used, other = len(judged), time.perf_counter(), time.process_time(), cpu(prometheus)
+            count, wall, used, other = (
+                len(judged),
+                time.perf_counter(),
+                time.process_time(),
+                cpu_seconds(prometheus),
+            )
             await signals.tick()
             if len(judged) > count:
                 spent = time.perf_counter() - wall, time.process_time() - used
-                found.append((*spent, judged[-1], cpu(prometheus) - other))
+                found.append((*spent, judged[-1], cpu_seconds(prometheus) - other))
     assert signals.counts()["Healthy"] == cameras, signals.problems
     return found
 
@@ -99,7 +85,7 @@ def main() -> None:
         return
     with ExitStack() as stack:
         urls = [
-            stack.enter_context(gateway(number, options.gateways, options.cameras))
+            line(stack.enter_context(part("--serve", number, options.gateways, options.cameras)))
             for number in range(options.gateways)
         ]
         server = stack.enter_context(PrometheusProcess(urls, scrape_interval=f"{SCRAPE_SECONDS}s"))
@@ -112,8 +98,7 @@ def main() -> None:
                 PrometheusSource(Prometheus(server.url, timeout=30.0), scrape=SCRAPE_SECONDS),
             )
         }
-    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(f"{options.cameras} cameras, {options.gateways} gateways; {machine}, load {os.getloadavg()[0]:.1f}")
+    print(f"{options.cameras} cameras, {options.gateways} gateways; {machine()}")
     print("| source | seconds, median | longest | operator's CPU s | of it judging | Prometheus' CPU s |")
     print("|---|---|---|---|---|---|")
     medians: dict[str, float] = {}

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measuring import clip_and_models, machine
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -27,7 +27,6 @@ from camfleet_protocol.messages import Demand  # noqa: E402
 from support.fake_gateway import fake_gateway  # noqa: E402
 from support.worker_process import worker_process  # noqa: E402
 
-CLIP = "people_walking_1080p.mp4"
 WARM_UP = 3.0
 STARTS = 5
 REFERENCE = """
@@ -145,8 +144,7 @@ async def measure(clip: Path, models: str, seconds: float) -> None:
     pattern: dict[str, Any] = {"source": "test", "detector": ("mock",)}
     decode, decode_rss = await asyncio.to_thread(reference, clip, seconds, "")
     floor, floor_rss = await asyncio.to_thread(reference, clip, seconds, models)
-    machine = platform.processor() or platform.machine()
-    print(f"{machine}, {os.cpu_count()} cores, Python {sys.version.split()[0]}\n")
+    print(f"{machine()}\n")
     print(
         f"1080p25 H.264 at its own pace, YuNet at 5/s, live pictures 640 wide at 10/s; {seconds:.0f} s each\n"
     )
@@ -196,10 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="CPU, memory and start of one worker")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     arguments = parser.parse_args()
-    models, samples = os.environ.get("CAMFLEET_MODEL_DIR"), os.environ.get("CAMFLEET_SAMPLE_DIR")
-    if not models or not samples:
-        raise SystemExit("set CAMFLEET_MODEL_DIR and CAMFLEET_SAMPLE_DIR")
-    asyncio.run(measure(Path(samples) / CLIP, models, arguments.seconds))
+    asyncio.run(measure(*clip_and_models(), arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.measuring import machine
 from bench.scale import measure
 from bench.scale.measure import Latency, Result
-from bench.scale.processes import machine
 from bench.scale.report import goals, tables
 
 UNPACED = ("--write-rate=0",)

@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
+from bench.measuring import machine
 from bench.scale.audit import Write
 from bench.scale.cluster import Cluster
 from bench.scale.operators import OperatorProcess
-from bench.scale.processes import ForeignLoad, machine
+from bench.scale.processes import ForeignLoad
 from tests.testbed.control_plane import ControlPlane
 from tests.testbed.processes import free_port, wait_until
 

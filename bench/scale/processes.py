@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from pathlib import Path
 
@@ -51,17 +50,3 @@ class ForeignLoad:
         times = psutil.cpu_times()
         busy = times.user + times.nice + times.system + times.irq + times.softirq
         return time.monotonic(), busy, cpu_seconds(os.getpid())
-
-
-def machine() -> str:
-    """The machine in words."""
-    names = (
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    )
-    model = next(names, platform.machine())
-    return (
-        f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, "
-        f"load average {os.getloadavg()[0]:.1f}"
-    )
