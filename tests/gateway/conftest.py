@@ -52,8 +52,8 @@ def start(state: StateFolder) -> Iterator[Callable[..., GatewayProcess]]:
 
 @pytest.fixture
 def gateway(start: Callable[..., GatewayProcess], door: Camera) -> GatewayProcess:
-    """A gateway without authentication, with quick timers, that knows the camera `door`."""
-    return start(linger_seconds=0.5, stats_timeout_seconds=2.0)
+    """A gateway without authentication, with a short linger, that knows the camera `door`."""
+    return start(linger_seconds=0.5)
 
 
 @pytest.fixture
@@ -95,8 +95,6 @@ def in_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     gateway = ClusterGateway(
         tmp_path_factory.mktemp("gateway"),
         cluster.kubeconfig(*GATEWAY_RULES),
-        hold_seconds=2.0,
-        stats_timeout_seconds=2.0,
     )
     yield gateway
     gateway.kill()

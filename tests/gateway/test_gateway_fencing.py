@@ -139,7 +139,10 @@ async def test_the_newest_socket_of_a_worker_wins(
                 await eventually(lambda: seq in viewer.seqs(), "a picture of the second socket")
 
 
-async def test_silence_counts_as_lost(gateway: GatewayProcess, state: StateFolder, door: Camera) -> None:
+async def test_silence_counts_as_lost(
+    start: Callable[..., GatewayProcess], state: StateFolder, door: Camera
+) -> None:
+    gateway = start(stats_timeout_seconds=2.0)
     async with (
         FakeViewer.running(gateway.viewer_url) as viewer,
         connecting(gateway, door, worker_token(state, door), stats=False) as worker,

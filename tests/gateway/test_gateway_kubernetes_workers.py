@@ -105,18 +105,23 @@ async def test_connecting_before_the_status_names_the_pod_works(
     pod = cluster.pod(camera)
     async with connecting(in_cluster, camera, cluster.token(pod)) as worker:
         await eventually(
-            lambda: httpx.get(f"{in_cluster.viewer_url}/streaming/debug").json()["held_workers"], "held"
+            lambda: httpx.get(f"{in_cluster.viewer_url}/streaming/debug", timeout=60).json()["held_workers"],
+            "held",
         )
         cluster.status(camera, worker={"attempt": 1})
         cluster.current(camera, pod)
         await worker.accepted()
 
 
-async def test_held_in_vain(in_cluster: ClusterGateway, cluster: Cluster, namespace: str) -> None:
+async def test_held_in_vain(
+    start_in_cluster: Callable[..., ClusterGateway], cluster: Cluster, namespace: str
+) -> None:
+    gateway = start_in_cluster(cluster.kubeconfig(*GATEWAY_RULES), hold_seconds=0.5)
     camera = cluster.camera(namespace, "door")
     token = cluster.token(cluster.pod(camera, 2))
     cluster.current(camera, cluster.pod(camera), 1)
-    await refused(in_cluster, camera, token, reason="not_current", code=1013, attempt=2)
+    await eventually(lambda: camera_id(camera) in gateway.cameras(namespace), "the camera is known")
+    await refused(gateway, camera, token, reason="not_current", code=1013, attempt=2)
 
 
 async def test_when_the_status_moves_on_the_old_worker_goes(

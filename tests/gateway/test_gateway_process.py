@@ -23,6 +23,7 @@ from camfleet_protocol.camera import Camera
 from camfleet_protocol.local import StateFolder
 from camfleet_protocol.messages import GoAway
 from support.gateway_process import GatewayProcess, put_camera, test_pattern, worker_token
+from support.stopwatch import Stopwatch
 
 
 def test_accepted_sockets_inherit_the_bounds() -> None:
@@ -60,14 +61,14 @@ async def test_a_stop_says_goodbye_and_is_quick(gateway: GatewayProcess, door: C
     async with (
         publish(door) as worker,
         FakeViewer.running(gateway.viewer_url, "door") as viewer,
-        httpx.AsyncClient(timeout=15) as http,
+        httpx.AsyncClient(timeout=60) as http,
         http.stream("GET", f"{gateway.viewer_url}/cameras/door/stream/feed") as feed,
     ):
         await worker.demand(lambda d: d.plain and d.annotated, "both")
-        begin = time.monotonic()
+        stopwatch = Stopwatch()
         code = await asyncio.to_thread(gateway.stop)
-        assert code == 0 and time.monotonic() - begin < 5
-        await asyncio.wait_for(viewer.closed.wait(), 10)
+        assert code == 0 and stopwatch.seconds < 5
+        await asyncio.wait_for(viewer.closed.wait(), 60)
         assert viewer.of(GoAway)[0].retry_ms is not None
         assert (await worker.closing())[1][0].retry_ms is not None
         await feed.aread()
@@ -85,14 +86,14 @@ async def test_a_stop_does_not_wait_for_those_who_read_nothing(
         streaming = asyncio.create_task(worker.stream(100, size=500_000, annotated=True))
 
         async def stuck() -> bool:
-            async with httpx.AsyncClient(timeout=15) as http:
+            async with httpx.AsyncClient(timeout=60) as http:
                 debug = (await http.get(f"{gateway.viewer_url}/streaming/debug")).json()
             return bool(debug["traffic"]["mjpeg"]["frames_skipped"] > 50)
 
         await eventually(stuck, "a reader that reads nothing skips pictures")
-        begin = time.monotonic()
+        stopwatch = Stopwatch()
         assert await asyncio.to_thread(gateway.stop) == 0
-        assert time.monotonic() - begin < 5
+        assert stopwatch.seconds < 5
         streaming.cancel()
         await asyncio.gather(streaming, return_exceptions=True)
         writer.transport.abort()
@@ -102,7 +103,7 @@ async def test_a_stop_does_not_wait_for_those_who_read_nothing(
 def test_it_ends_with_its_parent(start: Callable[..., GatewayProcess]) -> None:
     gateway = start()
     gateway.close_input()
-    assert gateway.process.wait(30) == 0
+    assert gateway.process.wait(60) == 0
 
 
 def test_it_says_where_it_listens(start: Callable[..., GatewayProcess], state: StateFolder) -> None:
@@ -114,9 +115,9 @@ def test_it_says_where_it_listens(start: Callable[..., GatewayProcess], state: S
         "pid": gateway.pid,
     }
     assert "listening" in gateway.log
-    assert httpx.get(f"{gateway.internal_url}/livez", timeout=15).text == "ok\n"
-    assert httpx.get(f"{gateway.internal_url}/api/cameras", timeout=15).status_code == 404
-    assert httpx.get(f"{gateway.viewer_url}/ws/worker", timeout=15).status_code == 404
+    assert httpx.get(f"{gateway.internal_url}/livez", timeout=60).text == "ok\n"
+    assert httpx.get(f"{gateway.internal_url}/api/cameras", timeout=60).status_code == 404
+    assert httpx.get(f"{gateway.viewer_url}/ws/worker", timeout=60).status_code == 404
 
 
 def test_unreadable_objects_leave_the_others_alone(
@@ -129,12 +130,12 @@ def test_unreadable_objects_leave_the_others_alone(
     gateway = start()
 
     def names() -> list[str]:
-        cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=15).json()["cameras"]
+        cameras = httpx.get(f"{gateway.viewer_url}/api/cameras", timeout=60).json()["cameras"]
         return [camera["name"] for camera in cameras]
 
     assert names() == ["door"]
     put_camera(state, test_pattern("hall"))
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while names() != ["door", "hall"]:
         assert time.monotonic() < end
     (state.objects / "default.door.json").write_text("half a fi")
@@ -158,8 +159,8 @@ def test_without_a_state_folder_cameras_live_in_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
-        with httpx.Client(timeout=15, base_url=f"http://127.0.0.1:{ports[0]}") as http:
-            deadline = time.monotonic() + 30
+        with httpx.Client(timeout=60, base_url=f"http://127.0.0.1:{ports[0]}") as http:
+            deadline = time.monotonic() + 60
             while True:
                 try:
                     assert http.get("/readyz").status_code == 200
@@ -177,14 +178,14 @@ def test_without_a_state_folder_cameras_live_in_memory(tmp_path: Path) -> None:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 async def test_nobody_is_judged_on_time_in_which_the_gateway_itself_did_not_run(
     start: Callable[..., GatewayProcess], state: StateFolder
 ) -> None:
     door = put_camera(state, test_pattern("door"))
-    gateway = start(stats_timeout_seconds=1.5)
+    gateway = start(stats_timeout_seconds=3.0)
     async with (
         FakeWorker.running(gateway.internal_url, door.id, worker_token(state, door)) as worker,
         FakeViewer.running(gateway.viewer_url, "door") as viewer,
@@ -193,7 +194,7 @@ async def test_nobody_is_judged_on_time_in_which_the_gateway_itself_did_not_run(
         await viewer.state(door.id, "live")
         os.kill(gateway.pid, signal.SIGSTOP)
         try:
-            await asyncio.sleep(4)
+            await asyncio.sleep(6)
         finally:
             os.kill(gateway.pid, signal.SIGCONT)
         seen = len(viewer.updates())
@@ -220,7 +221,7 @@ def test_a_task_that_ends_ends_the_gateway(state: StateFolder, task: str) -> Non
         "sys.exit(run(GatewaySettings(port=0, internal_port=0, state_dir=sys.argv[1])))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program, str(state.root)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, str(state.root)], capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 1, ended.stderr
     assert f"the task {task} has ended, the gateway stops" in ended.stderr

@@ -100,7 +100,7 @@ async def test_a_database_that_comes_later_is_waited_for(
         for number in range(250):
             log.add(event(f"own{number:03}", time=NOW + number))
         await asyncio.to_thread(server.start)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await everything.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
