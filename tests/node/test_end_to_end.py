@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +29,7 @@ from camfleet_protocol.cluster import TOKEN_AUDIENCE
 from camfleet_protocol.messages import WorkerHello
 from camfleet_protocol.wire import SUBPROTOCOL
 from support.require import model_dir
+from support.stopwatch import Stopwatch
 from support.viewer import viewing
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
@@ -77,7 +77,7 @@ class Fleet:
         self.cluster.plane.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=manifest)
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.internal}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.internal}/metrics", timeout=60) as answer:
             return str(answer.read().decode())
 
 
@@ -100,10 +100,10 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     secret = plane.get("/api/v1/namespaces/camfleet/secrets/camfleet-viewer-tokens")
     assert secret is not None
     with cluster.run_rtsp_server(USER, CANARY) as rtsp:
-        started = time.monotonic()
+        stopwatch = Stopwatch()
         plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=manifests(media, rtsp.url))
-        plane.kubectl("wait", "-n", namespace, "--for=condition=Ready", "camera", "--all", "--timeout=120s")
-        ready_after = time.monotonic() - started
+        plane.kubectl("wait", "-n", namespace, "--for=condition=Ready", "camera", "--all", "--timeout=240s")
+        ready_after = stopwatch.seconds
         yield Fleet(
             cluster,
             namespace,
@@ -163,7 +163,7 @@ def test_three_cameras_are_ready_in_time(fleet: Fleet) -> None:
 async def test_frames_with_detections_reach_a_viewer(fleet: Fleet) -> None:
     cameras = [f"{fleet.namespace}.{name}" for name in NAMES]
     kinds: dict[str, set[str]] = {camera: set() for camera in cameras}
-    async with viewing(fleet.viewers, *cameras, token=fleet.token) as viewer, asyncio.timeout(60):
+    async with viewing(fleet.viewers, *cameras, token=fleet.token) as viewer, asyncio.timeout(120):
         async for seen in viewer.frames():
             kinds.setdefault(seen.camera, set()).update(box.kind for box in seen.meta.detections)
             if "face" in kinds[cameras[0]] and "motion" in kinds[cameras[2]] and seen.camera == cameras[1]:
@@ -184,7 +184,13 @@ def test_what_kubectl_says_reads_well(fleet: Fleet) -> None:
         "POD",
         "SOURCE",
     ]
-    assert all("True" in line and "Streaming" in line for line in wide[1:])
+    wait_until(
+        lambda: all(
+            "True" in line and "Streaming" in line
+            for line in fleet.kubectl("get", "cam", "-o", "wide").splitlines()[1:]
+        ),
+        "all to be said to stream",
+    )
     assert "rtsp" in fleet.kubectl("explain", "camera.spec.source")
     described = fleet.kubectl("describe", "camera", "hall")
     assert "Observed Generation" in described and "Streaming" in described
@@ -203,7 +209,7 @@ def test_the_plugin_has_reasons_logs_pictures_and_no_password(fleet: Fleet, tmp_
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -278,7 +284,7 @@ async def rejected_with(fleet: Fleet, token: str, camera: str, attempt: int) -> 
         additional_headers={"Authorization": f"Bearer {token}"},
     ) as socket:
         with suppress(ConnectionClosed):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await socket.send(hello.encode())
                 while True:
                     await socket.recv()
@@ -293,7 +299,6 @@ def test_a_worker_that_dies_comes_back_and_the_others_do_not_notice(fleet: Fleet
     wait_until(
         lambda: fleet.camera("yard")["status"]["worker"]["attempt"] == 2 and fleet.ready("yard"),
         "the next attempt to be Ready",
-        seconds=60,
     )
     assert {name: fleet.pod(name)["metadata"]["uid"] for name in ("door", "hall")} == others
 
@@ -306,10 +311,10 @@ def test_a_source_that_goes_is_named_and_its_return_is_enough(fleet: Fleet) -> N
     )
     fleet.rtsp.process.send_signal(19)  # SIGSTOP
     try:
-        wait_until(lambda: not fleet.ready("hall"), "hall to be not Ready", seconds=60)
+        wait_until(lambda: not fleet.ready("hall"), "hall to be not Ready")
     finally:
         fleet.rtsp.process.send_signal(18)  # SIGCONT
-    wait_until(lambda: fleet.ready("hall"), "hall to be Ready again", seconds=60)
+    wait_until(lambda: fleet.ready("hall"), "hall to be Ready again")
     assert fleet.pod("hall")["metadata"]["uid"] == pod, "a source's fault moves nothing"
 
 
@@ -332,13 +337,13 @@ def test_a_secret_that_comes_late_and_is_corrected_is_taken_up(fleet: Fleet) -> 
         },
     }
     fleet.apply(json.dumps(camera))
-    wait_until(lambda: reason() == "CredentialsMissing", "CredentialsMissing", seconds=60)
+    wait_until(lambda: reason() == "CredentialsMissing", "CredentialsMissing")
     pod = fleet.pod("gate")["metadata"]["uid"]
     # The kubelet brings a changed Secret into the pod within a minute or two.
     fleet.apply(login("wrong"))
-    wait_until(lambda: reason() == "AuthFailed", "AuthFailed", seconds=150)
+    wait_until(lambda: reason() == "AuthFailed", "AuthFailed", seconds=240)
     fleet.apply(login(CANARY))
-    wait_until(lambda: fleet.ready("gate"), "gate to be Ready", seconds=150)
+    wait_until(lambda: fleet.ready("gate"), "gate to be Ready", seconds=240)
     assert fleet.pod("gate")["metadata"]["uid"] == pod
 
 
@@ -347,12 +352,11 @@ def test_deleting_a_camera_removes_its_pod(fleet: Fleet) -> None:
     wait_until(
         lambda: all(p["metadata"]["labels"]["camfleet.io/camera"] != "yard" for p in fleet.pods()),
         "the pod to go",
-        seconds=60,
     )
 
 
 def page_title(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return str(answer.read().decode())
 
 

@@ -148,7 +148,7 @@ class Cluster(Startable):
         file.write_text(json.dumps(_merged(own, values or {})))
         self.helm(
             "upgrade", release, str(CHART), "--install", f"--namespace={namespace}", "--create-namespace",
-            f"--values={file}", "--wait", "--timeout=180s",
+            f"--values={file}", "--wait", "--timeout=300s",
         )  # fmt: skip
 
     def helm(self, *arguments: str) -> str:

@@ -137,7 +137,7 @@ class ControlPlane(Startable):
             base_url=self.url,
             verify=ssl.create_default_context(cafile=str(certificate)),
             headers={"Authorization": f"Bearer {self._tokens['admin']}"},
-            timeout=30,
+            timeout=60,
         )
         wait_until(self._ready, "the API server", process=process)
 
@@ -326,7 +326,7 @@ class ControlPlane(Startable):
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         if check and done.returncode != 0:
