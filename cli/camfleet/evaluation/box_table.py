@@ -106,7 +106,10 @@ def read(document: Path) -> list[KnownPicture]:
 
 
 def compare(pictures: Sequence[KnownPicture], found: Sequence[FoundBoxes]) -> Comparison:
-    """Match found boxes with known ones, the most certain first, each with the one it overlaps most."""
+    """Match found boxes with known ones, the most certain first, each with the one it overlaps most.
+
+    What is beyond the edges of the picture is left out of both.
+    """
     problems = tuple(
         (picture.name, item.problem) for picture, item in zip(pictures, found, strict=True) if item.problem
     )
@@ -121,13 +124,14 @@ def _match(pictures: Sequence[tuple[KnownPicture, FoundBoxes]], iou: float) -> M
     false: list[tuple[str, Box, float]] = []
     for picture, found in pictures:
         open_boxes = [box for box, ignored in picture.boxes if not ignored]
-        ignored_boxes = [box for box, ignored in picture.boxes if ignored]
+        ignored_boxes = [_inside(box, found.size) for box, ignored in picture.boxes if ignored]
         for box, score in sorted(found.boxes, key=lambda item: item[1], reverse=True):
-            best = max(open_boxes, key=lambda known: overlap(known, box), default=None)
-            if best is not None and overlap(best, box) >= iou:
-                open_boxes.remove(best)
+            visible = _inside(box, found.size)
+            overlaps = [overlap(_inside(known, found.size), visible) for known in open_boxes]
+            if overlaps and max(overlaps) >= iou:
+                open_boxes.pop(overlaps.index(max(overlaps)))
                 right += 1
-            elif not any(_of_ignored(box, other, iou) for other in ignored_boxes):
+            elif not any(_of_ignored(visible, other, iou) for other in ignored_boxes):
                 false.append((picture.name, box, score))
         misses.extend((picture.name, box) for box in open_boxes)
     false.sort(key=lambda item: item[2], reverse=True)
@@ -141,6 +145,13 @@ def _file(folder: Path, name: str) -> Path:
         return as_written if as_written.exists() else folder.joinpath(*PureWindowsPath(name).parts)
     except OSError:  # as of a name that is too long to be one; reading it will say so
         return as_written
+
+
+def _inside(box: Box, size: tuple[float, float]) -> Box:
+    """What of a box is in the picture: where a face goes on beyond its edge, boxes are drawn in two ways."""
+    left, top = max(0.0, box[0]), max(0.0, box[1])
+    right, bottom = min(size[0], box[0] + box[2]), min(size[1], box[1] + box[3])
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else box
 
 
 def _of_ignored(box: Box, ignored: Box, iou: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import sys
 import threading
@@ -22,10 +23,13 @@ from camfleet_worker.detectors.base import DetectorContext
 from camfleet_worker.picture import Image
 from camfleet_worker.recognition.faces import AnalyzedFace, FaceAnalyzer, FaceFinder
 from camfleet_worker.recognition.quality import Box, refuse
+from camfleet_worker.recognition.refine import intersection
 from camfleet_worker.vision import prepare_opencv
 
 _PROGRESS_SECONDS = 2.0
-_AS_CERTAIN = 0.15
+_AS_CERTAIN = 0.2
+_OVERLAPS = 1 / 3
+"""Of the smaller one's area."""
 _MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
 T = TypeVar("T")
@@ -50,10 +54,15 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class FoundBoxes:
-    """Faces of one picture: left, top, width, height in pixels, as it is stored, and score."""
+    """Faces of one picture: left, top, width, height in pixels, as it is stored, and score.
+
+    Attributes:
+        size: Width and height of the picture, as it is stored.
+    """
 
     boxes: tuple[tuple[Box, float], ...] = ()
     problem: str = ""
+    size: tuple[float, float] = (math.inf, math.inf)
 
 
 Faces = Mapping[Path, Looked]
@@ -131,7 +140,9 @@ class Gatherer:
         except PictureUnreadableError as error:
             return FoundBoxes(problem=str(error))
         back = as_stored(image, stored)
-        return FoundBoxes(tuple((back(face.box_px), face.score) for face in analyzer.find(image)))
+        found = analyzer.find(image, weaker=False)
+        height, width = stored.shape[:2]
+        return FoundBoxes(tuple((back(face.box_px), face.score) for face in found), size=(width, height))
 
     def _all(self, files: Sequence[Path], look: Callable[[Path], T]) -> list[T]:
         results: list[T] = []
@@ -200,7 +211,8 @@ def most_prominent(faces: Sequence[AnalyzedFace], image: Image) -> AnalyzedFace:
     """The face that a picture is of, where there are several: large and in the middle.
 
     Area less twice the square of the distance from the middle, as insightface's evaluations choose it, of
-    those that are about as certain as the most certain one.
+    those that are about as certain as the most certain one. What overlaps a more certain one, as bowed heads
+    have a second face of hair, is out.
     """
     height, width = image.shape[:2]
     least = max(face.score for face in faces) - _AS_CERTAIN
@@ -210,4 +222,12 @@ def most_prominent(faces: Sequence[AnalyzedFace], image: Image) -> AnalyzedFace:
         beside, above = left + across / 2 - width / 2, top + down / 2 - height / 2
         return float(across * down - 2 * (beside * beside + above * above))
 
-    return max((face for face in faces if face.score >= least), key=prominence)
+    def beaten(face: AnalyzedFace) -> bool:
+        return any(
+            other.score > face.score
+            and intersection(face.box_px, other.box_px)
+            > _OVERLAPS * min(face.box_px[2] * face.box_px[3], other.box_px[2] * other.box_px[3])
+            for other in faces
+        )
+
+    return max((face for face in faces if face.score >= least and not beaten(face)), key=prominence)

@@ -117,6 +117,10 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
         raise PairTableError(f"{table.name} is no table: {error}") from None
     lines = [line for line in lines if any(cell.strip() for cell in line)]
     names = [name.strip().lower() for name in lines[0]] if lines else []
+    first = 2
+    if len(names) == len(_COLUMNS) and names[-1] in (_YES | _NO) - {_COLUMNS[-1]}:  # a pair, no header
+        names, first = list(_COLUMNS), 1
+        lines.insert(0, names)
     lacking = [column for column in _COLUMNS if column not in names]
     if lacking:
         raise PairTableError(
@@ -124,7 +128,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
         )
     places = {column: names.index(column) for column in _COLUMNS}
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1:], start=first):
         if len(line) <= max(places.values()):
             raise PairTableError(f"{table.name}, line {number}: {len(line)} columns are too few")
         rows.append((number, {column: line[place] for column, place in places.items()}))

@@ -217,7 +217,11 @@ def _comparison_text(data: dict[str, Any]) -> list[str]:
             "pairs of two the other half",
         ]
     else:
-        lines.append("accuracy    not told for people held out: these are too few, or pairs of one kind only")
+        lines += [
+            f"accuracy    {_percent(data['accuracy_at_default'])} of the pairs told right by the model's own "
+            f"threshold, {_number(data['default_threshold'])}, which was chosen without these pairs;",
+            "            not told for people held out: these are too few, or pairs of one kind only",
+        ]
     lines += [
         f"threshold   {_number(data['threshold'])} is best on all pairs: "
         f"{_percent(data['accuracy_at_threshold'])} right (optimistic: tested on what it was chosen by)",

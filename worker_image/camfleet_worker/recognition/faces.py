@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -85,15 +85,16 @@ class FaceFinder:
         self._refiner = LandmarkRefiner(context, detector=detector)
         self._confidence = confidence
 
-    def find(self, image: Image, *, max_faces: int | None = None) -> list[FoundFace]:
+    def find(self, image: Image, *, max_faces: int | None = None, weaker: bool = True) -> list[FoundFace]:
         """All faces, the largest first.
 
         What is as certain as `confidence` is looked at again, alone, and counts if it is found there too; its
-        score is the mean of both. Where there is none, the most certain one that was found twice will do.
+        score is the mean of both, its landmarks are the median of several looks.
 
         Args:
             image: height x width x 3, uint8, BGR.
             max_faces: So many at most.
+            weaker: Where there is none, the most certain one that was found twice will do.
         """
         candidates = [
             (placed(face, np.full(2, 1 / scale), offset), face.box_px[3])
@@ -101,19 +102,41 @@ class FaceFinder:
             for face in find_faces(self._detector, seen, confidence=min(_WEAK, self._confidence))
         ]
         candidates.sort(key=lambda item: item[0].score, reverse=True)
-        certain: list[FoundFace] = []
-        weak: list[FoundFace] = []
+        certain: list[_Twice] = []
+        weak: list[_Twice] = []
         for face, seen_height in _distinct(candidates)[:_MAX_CANDIDATES]:
             again = self._refiner.look_again(image, face)
             if again is None:
                 continue
-            better = again if seen_height < WORTH_IT_BELOW else face
             needed = max(self._confidence, _TINY_CONFIDENCE) if seen_height < _TINY_SEEN else self._confidence
             found = certain if face.score >= needed and again.score >= _AGAIN else weak
-            found.append(replace(better, score=(face.score + again.score) / 2))
-        faces = certain or sorted(weak, key=lambda face: face.score, reverse=True)[:1]
-        faces.sort(key=lambda face: face.box_px[2] * face.box_px[3], reverse=True)
-        return faces[:max_faces]
+            found.append(_Twice(face, again, seen_height >= WORTH_IT_BELOW))
+        if weaker and not certain:
+            certain = sorted(weak, key=lambda twice: twice.score, reverse=True)[:1]
+        certain.sort(key=lambda twice: twice.box_px[2] * twice.box_px[3], reverse=True)
+        return [self._settled(image, twice) for twice in certain[:max_faces]]
+
+    def _settled(self, image: Image, twice: _Twice) -> FoundFace:
+        looks = (twice.first, twice.second) if twice.first_is_fine else (twice.second,)
+        landmarks = self._refiner.settled(image, twice.first, looks)
+        return FoundFace(twice.box_px, landmarks, twice.score)
+
+
+@dataclass(frozen=True, slots=True)
+class _Twice:
+    """A face that was found at both looks; where the first one was coarse, its box is the second's."""
+
+    first: FoundFace
+    second: FoundFace
+    first_is_fine: bool
+
+    @property
+    def score(self) -> float:
+        return (self.first.score + self.second.score) / 2
+
+    @property
+    def box_px(self) -> Box:
+        return (self.first if self.first_is_fine else self.second).box_px
 
 
 class FaceAnalyzer:
@@ -174,6 +197,8 @@ def looks(image: Image) -> Iterator[tuple[Image, float, tuple[float, float]]]:
             seen = cv2.copyMakeBorder(seen, border, border, border, border, cv2.BORDER_CONSTANT)
         scale *= shrunk
         yield seen, scale, (-border / scale, -border / scale)
+    if longer * _FINER <= _SIZES[-1]:
+        yield whole, shrunk, (0.0, 0.0)
     if longer >= _SIZES[-1] * _FINER:
         seen, scale = _scaled(whole, min(1.0, _WHOLE / longer))
         yield seen, scale * shrunk, (0.0, 0.0)

@@ -20,11 +20,21 @@ themselves at full size, shrunk and then seen as in a 1080p picture, mean and wo
 |------------------------------|-------------|-------------|-------------|
 | landmarks of the first look  | 0.66   0.44 | 0.91   0.88 | 0.88   0.76 |
 | of the second                | 0.91   0.87 | 0.94   0.92 | 0.95   0.93 |
+
+Of a single picture, the median of several looks (`settled`) is better than any of them where heads are bowed
+or turned. 237 faces of 50 people, cut out 250 x 250, one person's pairs accepted at 1 in 1000 false accepts:
+
+| landmarks of | first look | second, 120 | 96   | 80   | median of these |
+|--------------|------------|-------------|------|------|-----------------|
+| accepted     | 82 %       | 87 %        | 88 % | 89 % | 88 %            |
+
+Of good portraits the first look's are as good as the median, and those of a small second look alone are not.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -51,6 +61,8 @@ WORTH_IT_BELOW = 80
 """Pixels; a face that was seen larger than this has good landmarks already."""
 _MARGIN = 0.5
 """Of the box, on each side; what is looked at again."""
+_SETTLING_HEIGHTS = (96, 80)
+"""Pixels; of the face, where it is looked at yet again."""
 _CONFIDENCE = 0.3
 _SAME_FACE_IOU = 0.4
 
@@ -90,15 +102,33 @@ class LandmarkRefiner:
         again = self.look_again(image, face) if seen_height < WORTH_IT_BELOW else None
         return replace(again, score=face.score) if again is not None else face
 
-    def look_again(self, image: Image, face: FoundFace) -> FoundFace | None:
-        """The same face as it is found in its surroundings alone; None if it is not found there."""
-        left, top, width, height = face.box_px
-        x0, y0 = int(max(0, left - self._margin * width)), int(max(0, top - self._margin * height))
-        x1, y1 = int(left + width * (1 + self._margin)) + 1, int(top + height * (1 + self._margin)) + 1
+    def settled(self, image: Image, face: FoundFace, looks: Sequence[FoundFace]) -> NDArray[np.float32]:
+        """Landmarks that several looks at a face agree on: the median of those and of two more.
+
+        Args:
+            image: height x width x 3, uint8, BGR, at its full size.
+            face: As it was found.
+            looks: What is known of it so far, as far as it is worth it.
+        """
+        more = [self.look_again(image, face, height=height) for height in _SETTLING_HEIGHTS]
+        known = [look.landmarks_px for look in (*looks, *more) if look is not None]
+        return np.median(np.stack(known), axis=0).astype(np.float32)
+
+    def look_again(self, image: Image, face: FoundFace, *, height: int | None = None) -> FoundFace | None:
+        """The same face as it is found in its surroundings alone; None if it is not found there.
+
+        Args:
+            image: height x width x 3, uint8, BGR, at its full size.
+            face: As it was found.
+            height: That it is scaled to; this refiner's own unless given.
+        """
+        left, top, across, down = face.box_px
+        x0, y0 = int(max(0, left - self._margin * across)), int(max(0, top - self._margin * down))
+        x1, y1 = int(left + across * (1 + self._margin)) + 1, int(top + down * (1 + self._margin)) + 1
         crop = image[y0 : max(0, y1), x0 : max(0, x1)]
-        if not crop.size or height < 1:
+        if not crop.size or down < 1:
             return None
-        factor = self._height / height
+        factor = (height or self._height) / down
         size = (max(1, round(crop.shape[1] * factor)), max(1, round(crop.shape[0] * factor)))
         seen = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
         scale = np.array([crop.shape[1] / size[0], crop.shape[0] / size[1]])
