@@ -50,7 +50,11 @@ def command(
     The cameras are ordinary YAML files in DIR/cameras: change them while it runs, or add your own.
     """
     folder = (folder or cache_folder() / "demo").resolve()
-    cameras = prepare(folder, weights=_weights())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        cameras = prepare(folder, weights=_weights())
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be used: {error.strerror}") from None
     click.echo(f"Cameras: {cameras}")
     settings = LocalSettings(
         folder=cameras,

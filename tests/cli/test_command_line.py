@@ -139,6 +139,7 @@ def test_a_token_name_that_the_gateway_would_refuse_is_refused(name: str, tmp_pa
     [
         (["local", ".", "--log-level", "loud"], "log-level"),
         (["demo", "--log-level", "loud"], "log-level"),
+        (["demo", "--dir", "/proc/demo"], "cannot be used"),
         (["local", "/nonexistent"], "is not a folder"),
         (["token", "create", "x", "--file", "/nonexistent/tokens.yaml"], "cannot be written"),
         (["worker", "--camera", "No Such"], "camera"),
