@@ -333,3 +333,47 @@ def test_a_document_that_cannot_be_used_is_an_error(text: str, tmp_path: Path) -
     (tmp_path / "faces.xml").write_text(text)
     done = CliRunner().invoke(cli, ["eval", "boxes", "--xml", str(tmp_path / "faces.xml")])
     assert done.exit_code == 1 and "faces.xml" in done.output and "Traceback" not in done.output
+
+
+def test_a_table_of_pairs_needs_no_header(tmp_path: Path) -> None:
+    images = tmp_path / "set"
+    _table(images, [("a b.jpg", "ä.jpg", 1), ("a b.jpg", "c.jpg", 0)])
+    (tmp_path / "pairs.csv").write_bytes("\ufeffa b.jpg,ä.jpg,True\r\n a b.jpg,c.jpg,False\r\n".encode())
+    made = pair_table.read(tmp_path / "pairs.csv", images)
+    assert made.missing == () and made.pairs.same.tolist() == [True, False]
+
+
+def test_what_is_less_certain_than_asked_for_is_no_box(tmp_path: Path) -> None:
+    """Enrolment takes the best there is in a picture; here that would be one more box, right or false."""
+    shutil.copy(sample("people/obama2.jpg"), tmp_path / "a.jpg")
+    (tmp_path / "faces.xml").write_text(
+        "<dataset><images><image file='a.jpg'><box left='205' top='240' width='275' height='420'/>"
+        "</image></images></dataset>"
+    )
+    for confidence, found in (("1", 0), ("0.6", 1)):
+        half = evaluate("boxes", "--xml", tmp_path / "faces.xml", "--confidence", confidence)["iou"][0]
+        assert (half["known"], half["right"], half["false"]) == (1, found, 0)
+
+
+def test_pictures_come_in_many_formats(people: Path, tmp_path: Path) -> None:
+    image = cv2.imread(str(people / "obama/obama.jpg"))
+    assert image is not None
+    small = cv2.resize(image, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    see_through = cv2.cvtColor(small, cv2.COLOR_BGR2BGRA)
+    deep = grey.astype(np.uint16) * 257
+    (tmp_path / "his").mkdir()
+    kinds = {
+        "a.bmp": small,
+        "b.pgm": grey,
+        "c.png": see_through,
+        "d.tif": deep,
+        "e.webp": small,
+        "f.PNG": deep,
+    }
+    for name, picture in kinds.items():
+        assert cv2.imwrite(str(tmp_path / "his" / name), picture)
+    made = evaluate("identities", "--images", tmp_path)
+    assert made["pictures"]["given"] == 6 and made["no_face"] == made["skipped"] == []
+    assert made["pairs"]["genuine"] == 15 and made["accuracy_at_default"] == 1.0
+    assert made["accuracy"] is None

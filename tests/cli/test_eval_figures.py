@@ -9,10 +9,12 @@ import pytest
 
 from camfleet.evaluation import metrics
 from camfleet.evaluation.box_table import KnownPicture, compare
-from camfleet.evaluation.gather import Faces, FoundBoxes, Looked
+from camfleet.evaluation.gather import Faces, FoundBoxes, Looked, most_prominent
 from camfleet.evaluation.pair_set import PairSet, assign_folds
 from camfleet.evaluation.people_folder import PeopleFolder, make_pairs, read
 from camfleet.evaluation.verification import look_up, verify
+from camfleet_worker.recognition.faces import AnalyzedFace
+from camfleet_worker.recognition.quality import FaceQuality
 
 SCORES = np.array([0.9, 0.8, 0.4, 0.6, 0.3, 0.1])
 SAME = np.array([True, True, True, False, False, False])
@@ -254,3 +256,30 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out() -> None:
     result = compare(pictures, [FoundBoxes(problem="No such file or directory")])
     assert result.problems == (("a.jpg", "No such file or directory"),)
     assert result.matched[0].known == 0 and result.matched[0].recall is None
+
+
+def test_what_of_a_box_is_beyond_the_edge_counts_neither_way() -> None:
+    known = KnownPicture(Path("a.jpg"), "a.jpg", (((0, 20, 80, 80), False),))
+    whole_face = (0.0, 20.0, 80.0, 170.0)
+    half, _ = compare([known], [FoundBoxes(((whole_face, 0.9),), size=(100, 100))]).matched
+    assert (half.right, half.false) == (1, 0)
+    half, _ = compare([known], [FoundBoxes(((whole_face, 0.9),))]).matched
+    assert (half.right, half.false) == (0, 1)
+    beside = KnownPicture(Path("a.jpg"), "a.jpg", (((200, 0, 80, 100), False),))
+    half, _ = compare([beside], [FoundBoxes(((whole_face, 0.9),), size=(100, 100))]).matched
+    assert (half.right, half.false) == (0, 1)
+
+
+def analyzed(box: tuple[float, float, float, float], score: float) -> AnalyzedFace:
+    quality = FaceQuality(box[3], 0.2, 0, 0, 0, 1)
+    empty = np.zeros((5, 2), np.float32), np.zeros(1, np.float32), np.zeros((1, 1, 3), np.uint8)
+    return AnalyzedFace(box, empty[0], score, quality, empty[1], empty[2])
+
+
+def test_the_face_that_counts_is_large_in_the_middle_and_not_the_hair_above_it() -> None:
+    image = np.zeros((250, 250, 3), np.uint8)
+    face, hair = analyzed((83, 78, 87, 98), 0.89), analyzed((60, 6, 148, 115), 0.76)
+    assert most_prominent([hair, face], image) is face
+    beside, dot = analyzed((0, 0, 90, 110), 0.95), analyzed((60, 60, 120, 120), 0.4)
+    assert most_prominent([beside, face], image) is face
+    assert most_prominent([beside, dot], image) is beside

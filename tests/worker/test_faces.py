@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from camfleet_worker.recognition.faces import AnalyzedFace, FaceAnalyzer, looks
 from camfleet_worker.recognition.gallery import GalleryStore
 from camfleet_worker.recognition.quality import ENROLMENT_LIMITS, FaceQuality, measure, refuse
 from camfleet_worker.recognition.recognizer import Recognizer
-from camfleet_worker.recognition.refine import LandmarkRefiner, find_faces
+from camfleet_worker.recognition.refine import FoundFace, LandmarkRefiner, find_faces
 from camfleet_worker.tracking.tracker import Track
 from support.require import model_dir, sample
 
@@ -157,6 +158,25 @@ def test_what_is_looked_at_is_bounded_however_large_the_picture() -> None:
     seen = list(looks(np.zeros((6000, 8000, 3), np.uint8)))
     assert max(max(image.shape[:2]) for image, _, _ in seen) <= 1280
     assert len(seen) <= 3 + 16
+
+
+def test_small_pictures_are_looked_at_in_their_own_size_too() -> None:
+    small = np.zeros((250, 250, 3), np.uint8)
+    assert [seen.shape[:2] for seen, scale, _ in looks(small) if scale == 1] == [(250, 250)]
+    for image, scale, offset in looks(small):
+        where = np.array(offset) + np.array(image.shape[1::-1]) / scale / 2
+        assert where == pytest.approx((125, 125), abs=1)
+
+
+def test_landmarks_of_one_bad_look_are_outvoted() -> None:
+    image, good = picture("obama.jpg"), face("obama.jpg")
+    found = FoundFace(good.box_px, good.landmarks_px, good.score)
+    refiner = analyzer().finder._refiner
+    bad = replace(found, landmarks_px=found.landmarks_px + np.float32(good.box_px[3] / 3))
+    again = refiner.look_again(image, found)
+    assert again is not None
+    settled = refiner.settled(image, found, (bad, again))
+    assert np.abs(settled - good.landmarks_px).max() < good.box_px[3] / 20
 
 
 def test_quality_tells_small_blurred_and_turned_faces() -> None:
