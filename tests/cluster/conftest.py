@@ -10,12 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.testbed.components import API_LEVEL, ComponentMissingError, available, find
 from tests.testbed.control_plane import RAISED_RATES, ControlPlane
 
+from support.api_server import need_control_plane
 from support.cluster_site import Site
 from support.gateway_page import GatewayPage
-from support.require import need
 
 NODES = 8
 _AUDIT = """
@@ -32,12 +31,7 @@ rules:
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """A whole control plane with fake nodes and Camfleet's CRDs; it logs who writes what."""
-    need(available(API_LEVEL) is None, available(API_LEVEL) or "")
-    try:
-        for name in API_LEVEL:
-            find(name)
-    except ComponentMissingError as error:
-        need(False, str(error))
+    need_control_plane()
     folder = Path(tempfile.mkdtemp(prefix="camfleet-cluster-"))
     (folder / "audit.yaml").write_text(_AUDIT)
     arguments = (

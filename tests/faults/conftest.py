@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.testbed.components import API_LEVEL, ComponentMissingError, available, find
 from tests.testbed.control_plane import RAISED_RATES, ControlPlane
 
+from support.api_server import need_control_plane
 from support.fake_nodes import FakeNodes
 from support.fault_site import FULL, QUICK, FaultSite, Pace
-from support.require import need
 
 NODES = 5
 _MEASURED = pytest.StashKey[list[str]]()
@@ -54,12 +53,7 @@ def pace() -> Pace:
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """A whole control plane with Camfleet's CRDs, and no kwok."""
-    need(available(API_LEVEL) is None, available(API_LEVEL) or "")
-    try:
-        for name in API_LEVEL:
-            find(name)
-    except ComponentMissingError as error:
-        need(False, str(error))
+    need_control_plane()
     with ControlPlane() as made:
         made.start_controller_manager(RAISED_RATES)
         made.start_scheduler(RAISED_RATES)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outbox_events import put
 
 from camfleet_protocol.messages import EventRecord
 from camfleet_worker.outbox import MAX_CROP_BYTES, Outbox
@@ -23,18 +24,6 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     found = Outbox(tmp_path, "default.cam")
     yield found
     found.close()
-
-
-def put(outbox: Outbox, event_id: str, **changes: Any) -> None:
-    """Put an appearance in."""
-    values: dict[str, Any] = {
-        "kind": "appearance",
-        "severity": "info",
-        "message": "",
-        "data": {},
-        "time": 1000.0,
-    }
-    outbox.put(event_id, **(values | changes))
 
 
 def keys(outbox: Outbox, limit: int = 5000) -> list[tuple[str, int]]:

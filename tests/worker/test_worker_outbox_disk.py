@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import outbox_events
 import pytest
 
 from camfleet_worker import outbox as module
@@ -40,15 +41,7 @@ def clock() -> Time:
 
 
 def put(outbox: Outbox, event_id: str, size: int = 60_000, **changes: Any) -> None:
-    values: dict[str, Any] = {
-        "kind": "appearance",
-        "severity": "info",
-        "message": "",
-        "data": {},
-        "time": 1000.0,
-        "crop": os.urandom(size),
-    }
-    outbox.put(event_id, **(values | changes))
+    outbox_events.put(outbox, event_id, **({"crop": os.urandom(size)} | changes))
 
 
 def ids(outbox: Outbox) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import outbox_events
 import pytest
 
 from camfleet_protocol.messages import EventAck, FrameCounts, SourceState, SourceStats, Stats, WorkerHello
@@ -60,14 +61,7 @@ async def sending(folder: Path, gateway: FakeGateway) -> AsyncIterator[tuple[Out
 
 
 def put(outbox: Outbox, publisher: Publisher, event_id: str, **changes: Any) -> None:
-    values: dict[str, Any] = {
-        "kind": "appearance",
-        "severity": "info",
-        "message": "",
-        "data": {},
-        "time": 1000.0,
-    }
-    outbox.put(event_id, **(values | changes))
+    outbox_events.put(outbox, event_id, **changes)
     publisher.wake_events()
 
 
