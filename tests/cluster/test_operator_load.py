@@ -105,7 +105,8 @@ def test_the_operator_asks_prometheus_and_says_why(site: Site) -> None:
         )
 
         def known() -> bool:
-            return json.loads(operator.get("/explain")[1])["balance"]["loaded"] == {BUSY: ["cpu"]}
+            status, text = operator.get("/explain")
+            return status == 200 and json.loads(text)["balance"]["loaded"] == {BUSY: ["cpu"]}
 
         site.wait(known, "the load to be known")
         site.create("door", placement={"nodeSelector": {POOL: "load"}})

@@ -65,7 +65,7 @@ class FacesProcess:
     def end(self) -> int:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        code = self._process.wait(20)
+        code = self._process.wait(60)
         self._process.stdout.close()
         return code
 
