@@ -107,7 +107,7 @@ def test_hundreds_of_classes_cost_no_threads_and_are_forgotten() -> None:
         tracker.update(
             [found(0.4, 0.3, label=f"class {number}")], looked_for=OBJECT, at=START + number / 100, aspect=1.0
         )
-    assert len(os.listdir("/proc/self/task")) == before
+    assert len(os.listdir("/proc/self/task")) <= before  # fewer: those of an earlier tracker end late
     assert len(tracker.live(START + 3)) <= 128
     tracker.clear()
     assert tracker.live(START + 3) == []

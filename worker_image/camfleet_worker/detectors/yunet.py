@@ -123,6 +123,8 @@ def _decode(stride: int, columns: int, confidence: float, cls: Any, obj: Any, bb
     """Candidates of one stride: boxes are centre offset and log size in strides, from the cell's corner."""
     scores = np.sqrt(np.clip(cls[0, :, 0], 0, 1) * np.clip(obj[0, :, 0], 0, 1))
     kept = np.flatnonzero(scores >= confidence)
+    if not kept.size:
+        return np.zeros((0, 15), np.float32)
     rows = np.empty((kept.size, 15), np.float32)
     cell_y, cell_x = np.divmod(kept, columns)
     box = bbox[0, kept]

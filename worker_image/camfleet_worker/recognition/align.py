@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ TEMPLATE: NDArray[np.float64] = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """Where ArcFace (Deng et al., 2019) and all that is trained like it want the five landmarks, in pixels."""
-_CORNERS = np.array([[0, 0], [SIZE, 0], [0, SIZE], [SIZE, SIZE]], np.float64)
+_CORNERS = (0j, SIZE + 0j, SIZE * 1j, SIZE + SIZE * 1j)
 _TINY = 1e-6
 _MOST = 256
 _EDGE = 2
@@ -35,9 +37,8 @@ def align_face(image: Image, landmarks_px: NDArray[np.float32]) -> Image:
     """
     points = np.asarray(landmarks_px, np.float64)
     matrix = similarity(points, TEMPLATE)
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale > _TINY:
-        image, points = _surroundings(image, points, matrix, scale)
+    if abs(complex(matrix[0, 0], matrix[1, 0])) > _TINY:
+        image, points = _surroundings(image, points, matrix)
         matrix = similarity(points, TEMPLATE)
     return cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
@@ -56,18 +57,21 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
     Returns:
         2 x 3, float64. All zero but for the shift where the source's points coincide.
     """
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    x, y = (source - source_mean).T
-    u, v = (target - target_mean).T
-    spread = float((x * x + y * y).sum())
-    cosine = float((x * u + y * v).sum()) / spread if spread > 0 else 0.0
-    sine = float((x * v - y * u).sum()) / spread if spread > 0 else 0.0
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    return np.hstack((turn, (target_mean - turn @ source_mean)[:, np.newaxis]))
+    # As Python's own numbers: of five points, numpy's calls would cost ten times as much.
+    before = [complex(x, y) for x, y in source.tolist()]
+    after = [complex(x, y) for x, y in target.tolist()]
+    before_mean, after_mean = sum(before) / len(before), sum(after) / len(after)
+    product, spread = 0j, 0.0
+    for one, other in zip(before, after, strict=True):
+        product += (one - before_mean).conjugate() * (other - after_mean)
+        spread += abs(one - before_mean) ** 2
+    turn = product / spread if spread > 0 else 0j
+    shift = after_mean - turn * before_mean
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def _surroundings(
-    image: Image, points: NDArray[np.float64], matrix: NDArray[np.float64], scale: float
+    image: Image, points: NDArray[np.float64], matrix: NDArray[np.float64]
 ) -> tuple[Image, NDArray[np.float64]]:
     """Only what is needed of the picture, and where the landmarks are in it.
 
@@ -75,12 +79,15 @@ def _surroundings(
     What is more than twice too large is shrunk by area first, since sampling alone would alias.
     """
     height, width = image.shape[:2]
-    corners = (_CORNERS - matrix[:, 2]) @ matrix[:, :2] / scale**2  # the inverse of a turn is its transpose
-    left, top = (int(max(0, value)) for value in np.floor(corners.min(axis=0)) - _EDGE)
-    right, bottom = (int(max(0, value)) for value in np.ceil(corners.max(axis=0)) + _EDGE)
+    turn, shift = (complex(matrix[0, n], matrix[1, n]) for n in (0, 2))
+    corners = [(corner - shift) / turn for corner in _CORNERS]
+    left = max(0, math.floor(min(corner.real for corner in corners)) - _EDGE)
+    top = max(0, math.floor(min(corner.imag for corner in corners)) - _EDGE)
+    right = max(0, math.ceil(max(corner.real for corner in corners)) + _EDGE)
+    bottom = max(0, math.ceil(max(corner.imag for corner in corners)) + _EDGE)
     crop = image[top : min(bottom, height), left : min(right, width)]
     points = points - (left, top)
-    factor = int(min(1 / scale, _MOST))
+    factor = int(min(1 / abs(turn), _MOST))
     if min(crop.shape[:2]) < factor or not crop.size:
         return np.zeros((1, 1, 3), np.uint8), points
     if factor < 2:

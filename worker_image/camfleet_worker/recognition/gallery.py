@@ -140,13 +140,10 @@ class Gallery:
             return MatchResult(None, None, self.version)
         shares = np.ones(len(embeddings), np.float32) if weights is None else np.asarray(weights, np.float32)
         shares = shares / max(float(shares.sum()), _TINY)
-        ranked = sorted(
-            (
-                (self._score(index, centre, embeddings, shares), index)
-                for index, centre in self._nearest(shares @ embeddings, self._eligible(now, groups))
-            ),
-            reverse=True,
-        )
+        nearest = self._nearest(shares @ embeddings, self._eligible(now, groups))
+        if len(self._rows):
+            nearest = [(self._score(n, centre, embeddings, shares), n) for centre, n in nearest]
+        ranked = sorted(nearest, reverse=True)
         found = [self._candidate(index, score) for score, index in ranked[:2] if score > _NEVER]
         return MatchResult(found[0] if found else None, found[1] if len(found) > 1 else None, self.version)
 
@@ -191,15 +188,17 @@ class Gallery:
         result._shortlist = Shortlist.of(result._centres)
         return result
 
-    def _nearest(self, query: Vectors, eligible: NDArray[np.bool_]) -> list[tuple[int, float]]:
-        """The people whose centres are nearest, and how near."""
+    def _nearest(self, query: Vectors, eligible: NDArray[np.bool_]) -> list[tuple[float, int]]:
+        """How near the nearest centres are, and whose they are."""
         some = self._shortlist.around(query, _CANDIDATES, eligible) if self._shortlist is not None else None
         if some is not None:
             scores: Vectors = self._centres[some] @ query
-            return [(int(some[n]), float(scores[n])) for n in _largest(scores, _CANDIDATES)]
+            nearest = _largest(scores, _CANDIDATES)
+            return list(zip(scores[nearest].tolist(), some[nearest].tolist(), strict=True))
         scores = self._centres @ query
         scores[~eligible] = _NEVER
-        return [(n, float(scores[n])) for n in _largest(scores, _CANDIDATES)]
+        nearest = _largest(scores, _CANDIDATES)
+        return list(zip(scores[nearest].tolist(), nearest.tolist(), strict=True))
 
     def _eligible(self, now: float, groups: Collection[str] | None) -> NDArray[np.bool_]:
         eligible = self._comparable & (self._from <= now) & (now < self._until)
@@ -344,7 +343,7 @@ def _centre(faces: Halves) -> Vectors:
     return mean / max(float(np.linalg.norm(mean)), _TINY)
 
 
-def _largest(scores: Vectors, count: int) -> list[int]:
+def _largest(scores: Vectors, count: int) -> _Indexes:
     if len(scores) <= count:
-        return list(range(len(scores)))
-    return [int(index) for index in np.argpartition(scores, -count)[-count:]]
+        return np.arange(len(scores))
+    return np.argpartition(scores, -count)[-count:]

@@ -191,9 +191,8 @@ class Recognizer:
         if looks:
             self._budget -= len(looks)
             vectors = self._embed(embedder, [look.aligned for look in looks])
-            sane = np.isfinite(vectors).all(axis=1)
-            for look, vector, usable in zip(looks, vectors, sane, strict=False):
-                if usable:
+            for look, vector in zip(looks, vectors, strict=False):
+                if np.isfinite(vector).all():
                     self._count(look, vector, rules, settings, at)
         self._settle_conflicts(tracks)
 

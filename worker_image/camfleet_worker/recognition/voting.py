@@ -163,4 +163,5 @@ class Ballot:
         return Counted.YES
 
     def _alike(self, embedding: Vectors) -> float:
-        return float(np.average(self.embeddings @ embedding, weights=self._weights))
+        alike = (w * float(one @ embedding) for one, w in zip(self._embeddings, self._weights, strict=True))
+        return sum(alike) / sum(self._weights)

@@ -22,7 +22,7 @@ from camfleet_worker.recognition.recognizer import Recognizer
 from camfleet_worker.recognition.voting import Verdict
 from camfleet_worker.tracking.appearances import Appearances, Sighting, Thing
 from camfleet_worker.tracking.facade import PutEvent
-from camfleet_worker.tracking.snapshots import Scene, Snapshot, take, take_scene
+from camfleet_worker.tracking.snapshots import Scene, Snapshot, Unencoded, take, take_scene
 from camfleet_worker.tracking.tracker import Track, Tracker
 from camfleet_worker.tracking.wording import message_of, severity_of
 from camfleet_worker.tracking_port import TRACKED_KINDS, Ran
@@ -71,6 +71,7 @@ class Pipeline:
         self._appearances = Appearances()
         self._snapshots: dict[str, Snapshot] = {}
         """By event, until they are told."""
+        self._unencoded = Unencoded()
         self._detectors: dict[str, str] = {}
         self._at = 0.0
         self._settings: Settings | None = None
@@ -250,13 +251,15 @@ class Pipeline:
             if thing.best_at is not None and sighting.rank < min(thing.best_rank * _BETTER, 1.0):
                 continue
             if scene is None:
-                scene = take_scene(picture, self._cover.faces(picture.captured_ns))
+                scene = take_scene(picture, self._cover.faces(picture.captured_ns), self._unencoded)
             state = self._recognizer.state(sighting.key[0]) if sighting.rank >= 1 else None
             embedding = b""
             if state is not None and state.best is not None:
                 embedding = state.best.astype("<f2").tobytes()
             taken += 1
-            self._snapshots[thing.id] = take(picture, thing.kind, sighting.box, scene, embedding)
+            self._snapshots[thing.id] = take(
+                picture, thing.kind, sighting.box, scene, self._unencoded, embedding
+            )
             thing.best_rank, thing.best_at, thing.best_box = sighting.rank, at, sighting.box
             thing.quality = sighting.quality
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,62 @@ _QUALITIES = (85, 75, 60, 45, 30, 15)
 _MARGINS = {"face": 0.45}
 _MARGIN = 0.1
 """Around anything else than a face, of the larger side of its box."""
+_UNENCODED_BYTES = 8 * 1024 * 1024
+"""Of pixels: eleven scenes, or the crops of a crowd."""
+
+
+class Jpeg:
+    """A picture that is encoded when it is asked for."""
+
+    __slots__ = ("__weakref__", "_image", "_jpeg", "_limit")
+
+    def __init__(self, image: Image, limit: int) -> None:
+        self._image: Image | None = image
+        self._limit = limit
+        self._jpeg = b""
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Memory of what is not encoded yet."""
+        return 0 if self._image is None else int(self._image.nbytes)
+
+    def encoded(self) -> bytes:
+        """The JPEG; empty if it cannot be made as small as it must be."""
+        if self._image is not None:
+            self._jpeg, self._image = encode(self._image, self._limit), None
+        return self._jpeg
+
+
+class Unencoded:
+    """Bounds the memory of pictures that are not encoded yet. One thread uses it.
+
+    Many pictures of things are replaced by better ones before anybody is told of them, and never encoded.
+    """
+
+    def __init__(self, limit: int = _UNENCODED_BYTES) -> None:
+        self._limit = limit
+        self._oldest_first: list[weakref.ref[Jpeg]] = []
+        self._bytes = 0
+        """At most so many wait."""
+
+    def keep(self, image: Image, limit: int) -> Jpeg:
+        """Take a picture, whose JPEG may have so many bytes."""
+        jpeg = Jpeg(image, limit)
+        self._oldest_first.append(weakref.ref(jpeg))
+        self._bytes += jpeg.pixel_bytes
+        if self._bytes > self._limit:
+            self._encode_oldest()
+        return jpeg
+
+    def _encode_oldest(self) -> None:
+        """Down to half of the limit, for it costs a look at all of them."""
+        waiting = deque(one for ref in self._oldest_first if (one := ref()) is not None and one.pixel_bytes)
+        self._bytes = sum(one.pixel_bytes for one in waiting)
+        while self._bytes > self._limit // 2:
+            oldest = waiting.popleft()
+            self._bytes -= oldest.pixel_bytes
+            oldest.encoded()
+        self._oldest_first = [weakref.ref(one) for one in waiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +89,7 @@ class Scene:
         faces: Faces in it; None if they were not looked for.
     """
 
-    jpeg: bytes
+    jpeg: Jpeg
     faces: tuple[Face, ...] | None
 
 
@@ -46,7 +104,7 @@ class Snapshot:
         embedding: Of its face, float16; empty if there is none.
     """
 
-    crop: bytes
+    crop: Jpeg
     area: Box
     scene: Scene
     embedding: bytes = b""
@@ -57,25 +115,28 @@ class Snapshot:
         Args:
             hidden: Whether a face must not be recognisable; None if none need be hidden.
         """
+        crop, scene = self.crop.encoded(), self.scene.jpeg.encoded()
         if hidden is None:
-            return self.crop, self.scene.jpeg
+            return crop, scene
         faces = self.scene.faces
         areas = WHOLE if faces is None else tuple(face.box for face in faces if hidden(face))
         if not areas:
-            return self.crop, self.scene.jpeg
+            return crop, scene
         inside = [_within(area, self.area) for area in areas]
         return (
-            _covered(self.crop, [area for area in inside if area is not None], MAX_CROP_BYTES),
-            _covered(self.scene.jpeg, areas, MAX_SCENE_BYTES),
+            _covered(crop, [area for area in inside if area is not None], MAX_CROP_BYTES),
+            _covered(scene, areas, MAX_SCENE_BYTES),
         )
 
 
-def take_scene(picture: Picture, faces: tuple[Face, ...] | None) -> Scene:
+def take_scene(picture: Picture, faces: tuple[Face, ...] | None, unencoded: Unencoded) -> Scene:
     """Keep the whole picture, scaled down."""
-    return Scene(encode(picture.bgr(_SCENE_WIDTH), MAX_SCENE_BYTES), faces)
+    return Scene(unencoded.keep(picture.bgr(_SCENE_WIDTH), MAX_SCENE_BYTES), faces)
 
 
-def take(picture: Picture, kind: str, box: Box, scene: Scene, embedding: bytes = b"") -> Snapshot:
+def take(
+    picture: Picture, kind: str, box: Box, scene: Scene, unencoded: Unencoded, embedding: bytes = b""
+) -> Snapshot:
     """Keep a thing's picture, cut out at the source's resolution."""
     width, height = box[2] * picture.width, box[3] * picture.height
     margin = _MARGINS.get(kind, _MARGIN) * max(width, height)
@@ -95,7 +156,9 @@ def take(picture: Picture, kind: str, box: Box, scene: Scene, embedding: bytes =
     if shrink < 1:
         size = max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return Snapshot(encode(image, MAX_CROP_BYTES), area, scene, embedding)
+    elif image.base is not None:
+        image = image.copy()  # or all of the picture would be kept
+    return Snapshot(unencoded.keep(image, MAX_CROP_BYTES), area, scene, embedding)
 
 
 def encode(image: Image, limit: int) -> bytes:

@@ -226,6 +226,8 @@ def _pair(
     detections: Sequence[Detection], fresh: Sequence[int], lost: dict[int, Track], at: float, aspect: float
 ) -> list[tuple[int, int]]:
     """What overlapped with nothing, and the tracks near enough to be the same; nearest first."""
+    if not fresh:
+        return []
     options: list[tuple[float, int, int]] = []
     tracks = [
         (
