@@ -181,7 +181,7 @@ def read_picture(file: Path, *, upright: bool = True) -> Image:
     except cv2.error:
         raise PictureUnreadableError("cannot be decoded") from None
     if image is None or image.ndim != 3:
-        raise PictureUnreadableError("not a picture")
+        raise PictureUnreadableError("not a picture, or a damaged one")
     return image
 
 

@@ -17,9 +17,9 @@ _SHOWN = 30
 _LISTED = 10_000
 _PROMINENT = "the one that is large and in the middle"
 HOW_SINGLE = (
-    "single pictures: looked at in several sizes, each face a second time alone; a stream is looked at once, "
-    "640 pixels wide, at confidence 0.7 unless set, and a second time only at faces lower than 80 pixels "
-    "that are to be compared; landmarks, alignment and embedding are by the same code"
+    "single pictures: looked at in several sizes, each face three times more alone; a stream is looked at "
+    "once, 640 pixels wide, at confidence 0.7 unless set, and a second time only at faces lower than 80 "
+    "pixels that are to be compared; landmarks, alignment and embedding are by the same code"
 )
 
 Report = tuple[dict[str, Any], str]
