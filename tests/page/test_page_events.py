@@ -207,6 +207,10 @@ def test_this_is_and_is_not(make_site: Callable[..., Site], pages: Pages) -> Non
     dialog = page.locator("dialog.event-detail")
     expect(dialog).to_contain_text("Unknown face")
     expect(dialog.locator(".scene img")).to_be_visible()
+    drawer = (other := pages.open(site.url)).locator("#events")
+    other.get_by_role("main").wait_for()
+    other.keyboard.press("e")
+    expect(drawer).to_contain_text("Unknown face")
     dialog.get_by_role("button", name="This is…").click()
     picker = page.locator("dialog.picker")
     expect(picker).to_contain_text("Nobody is enrolled yet")
@@ -217,9 +221,20 @@ def test_this_is_and_is_not(make_site: Callable[..., Site], pages: Pages) -> Non
     people = httpx.get(f"{site.url}/api/people", timeout=60).json()["people"]
     assert [(person["name"], person["faces"]) for person in people] == [("Joseph", 1)]
     assert page.evaluate(NAMELESS) == [] and page.evaluate(CONTRAST) == []
+    expect(drawer).to_contain_text("Joseph")
+    theirs = pages.open(f"{site.url}/#/events?person={people[0]['id']}").locator(".event-card")
+    expect(theirs).to_contain_text("Joseph")
 
+    def listening() -> bool:
+        viewers = httpx.get(f"{site.url}/streaming/debug", timeout=60).json()["viewers"]
+        return [viewer["kind"] for viewer in viewers].count("events") == 2
+
+    eventually(listening, "both lists of events hear of what happens")
     dialog.get_by_role("button", name="Not Joseph").click()
     expect(dialog.get_by_role("heading")).not_to_have_text("Joseph")
+    for place in (drawer, theirs):  # who looks elsewhere is told of it, also where it was found by the name
+        expect(place).to_contain_text("Unknown face")
+        expect(place).not_to_contain_text("Joseph")
     eventually(
         lambda: httpx.get(f"{site.url}/api/events/seen-1", timeout=60).json()["person"] is None, "nobody"
     )
