@@ -36,7 +36,8 @@ def run(settings: WorkerSettings) -> int:
     logging.captureWarnings(True)
     set_context(settings)
 
-    from camfleet_worker.worker import Worker, WorkFolder
+    from camfleet_worker.work_folder import WorkFolder
+    from camfleet_worker.worker import Worker
 
     try:
         folder = WorkFolder.make(settings.work_dir)

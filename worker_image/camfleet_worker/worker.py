@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import tempfile
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Unpack
 
 from camfleet_protocol import __version__
@@ -23,6 +18,7 @@ from camfleet_worker.counters import Counters
 from camfleet_worker.detectors.base import DetectorContext
 from camfleet_worker.dispatch import Dispatcher
 from camfleet_worker.inference import Inference
+from camfleet_worker.lifetime import Lifetime
 from camfleet_worker.live import Live
 from camfleet_worker.log import get_logger
 from camfleet_worker.outbox import RETRY_SECONDS as OUTBOX_RETRY_SECONDS
@@ -35,13 +31,11 @@ from camfleet_worker.sources.factory import make_source
 from camfleet_worker.stream import Stream
 from camfleet_worker.tracking.facade import Tracks
 from camfleet_worker.tracking.left import end_left
-from camfleet_worker.watchdog import EXIT_CODE as CRASHED
 from camfleet_worker.watchdog import Stage, Watchdog
 
 logger = get_logger(__name__)
 
 FENCED = 3
-STOP_SECONDS = 4.0
 _JOIN_SECONDS = 1.5
 LOOP_DEADLINE = 20.0
 _PORT_CHECK_SECONDS = 5.0
@@ -123,23 +117,15 @@ class Worker:
             cover=self._tracks.cover,
             threads=settings.threads,
         )
-        self._exit_code = 0
-        self._stop_event: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lifetime = Lifetime()
 
     async def run(self) -> int:
         """Run until a signal, the end of standard input (if asked for), or fencing; returns an exit code."""
-        self._loop = asyncio.get_running_loop()
-        self._stop_event = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._signalled, number)
-        previous_hook, threading.excepthook = threading.excepthook, self._thread_crashed
+        self._lifetime.begin(with_parent=self._settings.exit_with_parent)
         threads = (self._capture, self._inference, self._stream)
         for owner in threads:
             owner.start()
         self._watchdog.start()
-        if self._settings.exit_with_parent:
-            threading.Thread(target=self._wait_for_parent, name="parent", daemon=True).start()
         tasks = [
             asyncio.create_task(self._publish(), name="publisher"),
             asyncio.create_task(self._beat(), name="beat"),
@@ -148,9 +134,9 @@ class Worker:
         if self._settings.check_ports:
             tasks.append(asyncio.create_task(self._check_ports(), name="check-ports"))
         for task in tasks:
-            task.add_done_callback(self._task_done)
+            self._lifetime.watch(task)
         try:
-            await self._stop_event.wait()
+            await self._lifetime.over()
         finally:
             for task in tasks:
                 task.cancel()
@@ -161,10 +147,10 @@ class Worker:
             for owner in threads:
                 await asyncio.to_thread(owner.thread.join, max(0.0, deadline - time.monotonic()))
             self._watchdog.stop()
-            threading.excepthook = previous_hook
+            self._lifetime.end()
             if not self._inference.thread.is_alive() and not self._capture.thread.is_alive():
                 self._outbox.close()
-        return self._exit_code
+        return self._lifetime.exit_code
 
     @property
     def hangs(self) -> list[str]:
@@ -271,7 +257,7 @@ class Worker:
             await self._publisher.run()
         except FencedError as error:
             logger.error("the gateway wants no more of this worker (exit code %d): %s", FENCED, error)
-            self._stop(FENCED)
+            self._lifetime.stop(FENCED)
 
     async def _beat(self) -> None:
         while True:
@@ -292,84 +278,7 @@ class Worker:
             seen.update(await asyncio.to_thread(listening_sockets, os.getpid()))
             await asyncio.sleep(0.25)
         print(format_sockets(sorted(seen)), flush=True)
-        self._stop(1 if seen else 0)
-
-    def _signalled(self, number: signal.Signals) -> None:
-        logger.info("stopping: %s", number.name)
-        self._stop(0)
-
-    def _stop(self, code: int) -> None:
-        """Begin to stop; whatever hangs then does not keep the process. Runs on the event loop."""
-        if self._stop_event is None or self._stop_event.is_set():
-            return
-        self._exit_code = code
-        last = threading.Timer(STOP_SECONDS, os._exit, (code,))
-        last.daemon = True
-        last.start()
-        self._stop_event.set()
-
-    def _stop_soon(self, code: int) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop, code)
-
-    def _wait_for_parent(self) -> None:
-        while True:
-            try:
-                if not os.read(0, 4096):
-                    break
-            except OSError:
-                break
-        logger.info("stopping: the parent is gone")
-        last = threading.Timer(STOP_SECONDS, os._exit, (0,))
-        last.daemon = True
-        last.start()
-        self._stop_soon(0)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical(
-                "task %s has crashed; ending the process with exit code %d",
-                task.get_name(),
-                CRASHED,
-                exc_info=error,
-            )
-            self._stop(CRASHED)
-
-    def _thread_crashed(self, args: threading.ExceptHookArgs) -> None:
-        name = args.thread.name if args.thread is not None else "?"
-        info: tuple[type[BaseException], BaseException, TracebackType | None] | None = None
-        if args.exc_value is not None:
-            info = (args.exc_type, args.exc_value, args.exc_traceback)
-        logger.critical(
-            "thread %s has crashed; ending the process with exit code %d", name, CRASHED, exc_info=info
-        )
-        self._stop_soon(CRASHED)
-
-
-@dataclass(slots=True)
-class WorkFolder:
-    """The work folder: the one given, or one that lasts as long as the process."""
-
-    path: Path
-    temporary: tempfile.TemporaryDirectory[str] | None = None
-
-    @classmethod
-    def make(cls, given: Path | None) -> WorkFolder:
-        """Use the folder, creating it if need be.
-
-        Raises:
-            OSError: It cannot be made or written to.
-        """
-        if given is None:
-            temporary = tempfile.TemporaryDirectory(prefix="camfleet-worker-")
-            return cls(Path(temporary.name), temporary)
-        given.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(given)
-
-    def close(self) -> None:
-        """Remove it if it is a temporary one."""
-        if self.temporary is not None:
-            self.temporary.cleanup()
+        self._lifetime.stop(1 if seen else 0)
 
 
 def _resident_bytes() -> int:
