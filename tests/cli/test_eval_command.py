@@ -101,7 +101,7 @@ def test_pairs_from_a_spreadsheet(people: Path, tmp_path: Path) -> None:
         "people": 3,  # by their folders: obama, biden, and whoever lies beside them
     }
     assert [(Path(item["file"]).name, item["reason"]) for item in report["skipped"]] == [
-        ("broken.jpg", "not a picture"),
+        ("broken.jpg", "not a picture, or a damaged one"),
         ("gone.jpg", "not found"),
     ]
     assert [Path(file).name for file in report["no_face"]] == ["grey.png"]
