@@ -80,12 +80,16 @@ def updates(people: int, dimensions: int, rows: int) -> tuple[list[GalleryUpdate
 
 def compare(people: int, dimensions: int, rows: int) -> None:
     """One line of the table; a process of its own, so that memory can be measured."""
+    from camfleet_worker.heap import keep_heap_small
     from camfleet_worker.recognition.gallery import GalleryStore
 
+    keep_heap_small()  # as in a worker
+    updates(PER_PART, dimensions, rows)  # loads what it needs
+    before = resident()
     parts, query = updates(people, dimensions, rows)
     store = GalleryStore()
     store.use(MODEL, dimensions)
-    before, began = resident(), time.process_time()
+    began = time.process_time()
     while parts:
         store.apply(parts.pop(0))
     whole = time.process_time() - began

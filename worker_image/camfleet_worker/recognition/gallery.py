@@ -22,6 +22,7 @@ from camfleet_worker.recognition.shortlist import Shortlist
 MAX_PEOPLE = 100_000
 _CANDIDATES = 32
 """People whose faces are looked at one by one, nearest centres first."""
+_PIECE_BYTES = 96 * 1024
 _NEVER = -2.0
 _TINY = 1e-6
 
@@ -192,7 +193,12 @@ class Gallery:
         """How near the nearest centres are, and whose they are."""
         some = self._shortlist.around(query, _CANDIDATES, eligible) if self._shortlist is not None else None
         if some is not None:
-            scores: Vectors = self._centres[some] @ query
+            # In pieces for which the heap has room: pages of a large one would be cleared each time.
+            piece = max(1, _PIECE_BYTES // query.nbytes)
+            pieces = (some[start : start + piece] for start in range(0, len(some), piece))
+            scores: Vectors = np.concatenate(
+                [np.zeros(0, np.float32), *(self._centres[p] @ query for p in pieces)]
+            )
             nearest = _largest(scores, _CANDIDATES)
             return list(zip(scores[nearest].tolist(), some[nearest].tolist(), strict=True))
         scores = self._centres @ query
