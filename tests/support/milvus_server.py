@@ -36,8 +36,8 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "security": {"authorizationEnabled": True},
         "session": {"ttl": 10},  # seconds after which who was killed is away
     },
-    # What compaction leaves behind is removed at once, and not after hours.
-    "dataCoord": {"gc": {"interval": 1, "dropTolerance": 1}},
+    # What compaction leaves behind is removed soon, and not after hours; so is what nothing knows of.
+    "dataCoord": {"gc": {"interval": 1, "dropTolerance": 1, "missingTolerance": 20}},
     # As tests wait for it: a strong reading waits for the next tick, a new collection for the next look.
     "proxy": {"timeTickInterval": 100},
     "queryCoord": {"checkInterval": 100, "distPullInterval": 100},
