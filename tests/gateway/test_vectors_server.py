@@ -18,6 +18,8 @@ from support.milvus_server import MilvusServer
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 120.0
+FIRST = 9000
+"""Of the faces that no other test puts on this server's disk."""
 
 
 class Nowhere:
@@ -30,15 +32,15 @@ class Nowhere:
 async def test_who_was_erased_is_gone_from_its_files(tmp_path: Path, milvus: MilvusServer) -> None:
     async with starting(tmp_path, milvus) as site:
         for number in range(4):
-            await site.see(f"e{number}", number)
+            await site.see(f"e{number}", FIRST + number)
         await site.vectors.step()
         [collection] = await _collections(site)
         await site.vectors._run(site.vectors.index.flush, collection)
-        await eventually(lambda: site.on_disk(1, milvus.data), "it in a segment")
+        await eventually(lambda: site.on_disk(FIRST + 1, milvus.data), "it in a segment")
         async with site.store.database.session() as session:
             await site.vectors.erased(session, "p1")
             await site.store.events.delete(session, ["e1"])
-        await site.see("e4", 4)  # in no segment yet
+        await site.see("e4", FIRST + 4)  # in no segment yet
         site.wall += 31
         await site.vectors.step()
         await site.delete("e2")  # while it compacts: this is for the next time
@@ -49,11 +51,11 @@ async def test_who_was_erased_is_gone_from_its_files(tmp_path: Path, milvus: Mil
 
         await eventually(asked, "the compaction", PATIENCE)
         assert site.vectors._mark.due() < math.inf
-        await eventually(lambda: not site.on_disk(1, milvus.data), "its old files removed", PATIENCE)
-        assert site.on_disk(3, milvus.data) and site.on_disk(4, milvus.data)
-        assert [await site.find(number) for number in range(5)] == [["e0"], [], [], ["e3"], ["e4"]]
+        await eventually(lambda: not site.on_disk(FIRST + 1, milvus.data), "its old files removed", PATIENCE)
+        assert site.on_disk(FIRST + 3, milvus.data) and site.on_disk(FIRST + 4, milvus.data)
+        assert [await site.find(FIRST + number) for number in range(5)] == [["e0"], [], [], ["e3"], ["e4"]]
         assert await site.vectors.rebuild() == 3
-        assert await site.find(3) == ["e3"] and len(await _collections(site)) == 1
+        assert await site.find(FIRST + 3) == ["e3"] and len(await _collections(site)) == 1
         await site.delete("e0", "e3", "e4")
         site.vectors._compare = True
         await site.vectors.step()
@@ -134,7 +136,6 @@ async def test_a_server_that_is_away_keeps_events_waiting_that_are_to_be_deleted
         assert await site.store.events.get("e1") is not None
 
 
-# Last: what a killed server was about to do takes longer, and others would wait for it.
 async def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(
     tmp_path: Path, milvus: MilvusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
