@@ -353,9 +353,17 @@ class Index:
         ordered = sorted(best.items(), key=lambda item: -item[1])
         return [Hit(event, min(1.0, max(-1.0, similarity))) for event, similarity in ordered]
 
+    def indexed(self, name: str) -> bool:
+        """Whether a server has indexed all that was flushed."""
+        told = self._run(lambda client: client.describe_index(name, "vector", timeout=TIMEOUT_SECONDS))
+        return int(told["indexed_rows"]) >= int(told["total_rows"])
+
     def compact(self, name: str) -> int:
-        """Have a server forget what was deleted; returns the job's number. milvus-lite has no such thing."""
-        self.flush(name)  # what it has in memory, deletions too, it would leave as it is
+        """Have a server forget what was deleted; returns the job's number. milvus-lite has no such thing.
+
+        It leaves as it is what it has in memory, deletions too, and what it has not indexed: flush first, and
+        wait until it is `indexed`.
+        """
         return int(self._run(lambda client: client.compact(name, timeout=TIMEOUT_SECONDS)))
 
     def compacted(self, job: int) -> bool:

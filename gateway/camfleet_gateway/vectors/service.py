@@ -70,8 +70,8 @@ class Vectors:
         """The collection of each model, by its hash."""
         self._compare = True
         self._compared = -math.inf
-        self._compacting: list[int] = []
-        """What a server was asked to compact, and has not told to be done."""
+        self._compacting: dict[str, int | None] = {}
+        """Collections that a server has to compact, with its job's number once it was asked to."""
         self._soon = -math.inf
         """When the last one who was erased must be gone from the disk; they may still be in it until then."""
         self._wake = asyncio.Event()
@@ -234,7 +234,7 @@ class Vectors:
         self._wake.clear()
         if self._compare or self._clock.monotonic() - self._compared >= _COMPARE_EVERY:
             self._compare = False
-            self._compacting = []  # a server that was away may have given it up
+            self._compacting = {}  # a server that was away may have given it up
             try:
                 await self._compare_all()
             except BaseException:
@@ -349,7 +349,7 @@ class Vectors:
             UnavailableError: Database or index are away.
         """
         await self._run(self._begin_purge)
-        self._compacting = []
+        self._compacting = {}
         await self._find()
         count = 0
         models = await self._kept.models()
@@ -387,12 +387,17 @@ class Vectors:
         if not self._compacting:
             await self._run(self._begin_purge)
             await self._find()
-            names = [name.text(self._prefix) for name in self._current.values()]
-            self._compacting = [await self._run(self.index.compact, name) for name in names]
-        while self._compacting:
-            if not await self._run(self.index.compacted, self._compacting[0]):
+            for name in self._current.values():
+                await self._run(self.index.flush, name.text(self._prefix))
+                self._compacting[name.text(self._prefix)] = None
+        for text, job in list(self._compacting.items()):
+            if job is None:
+                if not await self._run(self.index.indexed, text):
+                    return
+                job = self._compacting[text] = await self._run(self.index.compact, text)
+            if not await self._run(self.index.compacted, job):
                 return
-            del self._compacting[0]
+            del self._compacting[text]
         await self._run(self._mark.done)
 
     async def stop(self) -> None:
