@@ -12,8 +12,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -92,18 +92,13 @@ class Database:
         if self.sqlite:
             await asyncio.to_thread(_try_file, self._file)
         try:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(**{_WRITES: True})
-                await connection.run_sync(upgrade)
-                await connection.commit()
+            with _reaching():
+                async with self._engine.connect() as connection:
+                    await connection.execution_options(**{_WRITES: True})
+                    await connection.run_sync(upgrade)
+                    await connection.commit()
         except sql_errors.DBAPIError as error:
             raise self._translated(error) from error
-        except OSError as error:
-            raise UnavailableError(f"the database does not answer: {_words(error)}") from error
-        except Exception as error:
-            if not _is_asyncpg(error):
-                raise
-            raise UnavailableError(f"the database does not answer: {_words(error)}") from error
 
     async def close(self) -> None:
         """Close all connections, unless the database is stuck."""
@@ -171,24 +166,12 @@ class Database:
         session = make()
         try:
             try:
-                await session.connection()
-            except sql_errors.DBAPIError as error:
-                raise self._translated(error) from error
-            except (OSError, sql_errors.TimeoutError) as error:
-                raise UnavailableError(f"the database does not answer: {_words(error)}") from error
-            except Exception as error:
-                if not _is_asyncpg(error):
-                    raise
-                raise UnavailableError(f"the database does not answer: {_words(error)}") from error
-            yield session
-        except BaseException as error:
-            await self._to_the_end(session.close())
-            if isinstance(error, sql_errors.DBAPIError):
-                raise self._translated(error) from error
-            if isinstance(error, TimeoutError):
-                raise UnavailableError("the database takes too long to answer") from error
-            raise
-        try:
+                with _reaching():
+                    await session.connection()
+                yield session
+            except BaseException:
+                await self._to_the_end(session.close())
+                raise
             await self._to_the_end(_commit(session))
         except sql_errors.DBAPIError as error:
             raise self._translated(error) from error
@@ -217,6 +200,17 @@ class Database:
             logger.error("%s", words)
             self._said = words
         return UnavailableError(words)
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Say of what is no answer of the database that it does not answer."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, sql_errors.TimeoutError)) and not _is_asyncpg(error):
+            raise
+        raise UnavailableError(f"the database does not answer: {_words(error)}") from error
 
 
 async def _commit(session: AsyncSession) -> None:
