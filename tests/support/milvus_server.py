@@ -14,14 +14,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 from tests.testbed import forward
-from tests.testbed.processes import Process, free_port, wait_until
+from tests.testbed.processes import Process, Startable, free_port, wait_until
 
 from support.milvus_package import VERSION, installed
 from support.require import need
@@ -46,8 +45,8 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class MilvusServer:
-    """One server with data of its own; use it as a context manager, or call `start` and `close`."""
+class MilvusServer(Startable):
+    """One server with data of its own; use it as a context manager, or call `start` and `stop`."""
 
     def __init__(self) -> None:
         package = installed()
@@ -64,19 +63,6 @@ class MilvusServer:
         self._health = 0
         self._helpers: list[Process] = []
         self._server: Process | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
@@ -116,7 +102,7 @@ class MilvusServer:
             self._server.kill()
             self._server = None
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End all of it and remove its folder; what it said is told if it has ended by itself."""
         if self._server is not None and not self._server.running:
             print(f"Milvus ended with {self._server.exit_code}:\n{self._server.tail(5000)}", file=sys.stderr)

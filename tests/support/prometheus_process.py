@@ -12,12 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import yaml
-from tests.testbed.processes import Process, StartError, free_port
+from tests.testbed.processes import Process, Startable, StartError, free_port
 
 from support.require import need
 
@@ -26,7 +25,7 @@ START_SECONDS = 60.0
 _PORT_TRIES = 3
 
 
-class PrometheusProcess:
+class PrometheusProcess(Startable):
     """One running Prometheus; use it as a context manager, or call `start` and `stop`.
 
     Args:
@@ -68,19 +67,6 @@ class PrometheusProcess:
         self._web_config = web_config
         self._arguments = tuple(arguments)
         self._process: Process | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ── Its life ────────────────────────────────────────────────────────────────────────────────────
 

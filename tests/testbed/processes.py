@@ -33,7 +33,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class Startable(ABC):
-    """A context manager of what is started and stopped; a start that fails is stopped as well."""
+    """A context manager of what is started and closed; a start that fails is closed as well."""
 
     @abstractmethod
     def start(self) -> None:
@@ -43,18 +43,22 @@ class Startable(ABC):
     def stop(self) -> None:
         """End everything that has been started."""
 
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+
     def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:
-            self.stop()
+            self.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.close()
 
 
 class Process:
