@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 
 import numpy as np  # noqa: E402
+from measuring import machine  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from camfleet_protocol.gallery import GalleryPart, GalleryPerson, GalleryUpdate  # noqa: E402
@@ -172,11 +172,7 @@ def main() -> None:
     if arguments.shape:
         compare(arguments.people, *arguments.shape)
         return
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()},"
-        f" numpy {np.__version__}"
-    )
-    print(f"load average {os.getloadavg()[0]:.1f}; {arguments.people} people\n")
+    print(f"{machine('numpy')}; {arguments.people} people\n")
     print("| values | pictures each | matrix x vector, ms | a face, ms | a vote of 8, ms | ratio", end="")
     print(" | vectors, MB | RSS, MB | taken over, CPU s | one removed, CPU ms |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)

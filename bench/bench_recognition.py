@@ -18,12 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
-CLIP = "people_walking_1080p.mp4"
+from measuring import clip_and_models, machine
+
 PATH = """
 import json, sys, tempfile, time
 from pathlib import Path
@@ -207,11 +207,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="how often the clip is seen; once to warm up")
     parser.add_argument("--seconds", type=float, default=8)
     options = parser.parse_args()
-    if not {"CAMFLEET_MODEL_DIR", "CAMFLEET_SAMPLE_DIR"} <= os.environ.keys():
-        sys.exit("set CAMFLEET_MODEL_DIR and CAMFLEET_SAMPLE_DIR")
-    models, clip = Path(os.environ["CAMFLEET_MODEL_DIR"]), Path(os.environ["CAMFLEET_SAMPLE_DIR"]) / CLIP
-    machine = platform.processor() or platform.machine()
-    print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    clip, models = clip_and_models()
+    print(machine("onnxruntime"))
 
     got = run(PATH, clip, models, options.people, options.rounds)
     pictures, faces, parts = got["pictures"], got["faces"], got["detect"] + got["align"] + got["embed"]
@@ -231,8 +228,8 @@ def main() -> None:
 
     print("\n| model, ten times a second | threads | CPU ms a call | ms a call |\n|---|---|---|---|")
     for file, shape in MODELS:
-        own = run(THREADS, models / file, json.dumps(shape), "own", options.seconds)
-        other = run(THREADS, models / file, json.dumps(shape), "default", options.seconds, threads=None)
+        own = run(THREADS, Path(models) / file, json.dumps(shape), "own", options.seconds)
+        other = run(THREADS, Path(models) / file, json.dumps(shape), "default", options.seconds, threads=None)
         print(f"| {file} | one, no spinning | {own['cpu'] * 1000:.1f} | {own['wall'] * 1000:.1f} |")
         print(f"| | ONNX Runtime's default | {other['cpu'] * 1000:.1f} | {other['wall'] * 1000:.1f} |")
         print(f"| | **ratio** | **{other['cpu'] / own['cpu']:.2f}** | {other['wall'] / own['wall']:.2f} |")

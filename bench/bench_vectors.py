@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import secrets
 import statistics
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import machine
 from numpy.typing import NDArray
 
 from camfleet_gateway.vectors.index import Index, Row, Target, Wanted
@@ -193,11 +193,10 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def until_indexed(index: Index, name: str) -> float:
     """Wait until a server has all rows in its HNSW, built after they were flushed; seconds taken."""
     begin = time.perf_counter()
-    client: Any = index._client
-    # Not `pending_index_rows`: it counts what is compacted and indexed once more, too.
-    while (told := client.describe_index(name, "vector"))["indexed_rows"] < told["total_rows"]:
+    while not index.indexed(name):
         time.sleep(0.5)
     index.search(name, [np.eye(1, index.dimensions(name), dtype=np.float32)[0]], Wanted(), 1)  # loads it
+    client: Any = index._client
     client.refresh_load(name)
     return time.perf_counter() - begin
 
@@ -226,8 +225,7 @@ def main() -> int:
 
 
 def tell(result: dict[str, Any]) -> None:
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", end=", ")
-    print(f"Python {platform.python_version()}")
+    print(machine())
     print(f"{result['index']}: {result['rows']:,} vectors of {result['dimensions']} dimensions")
     print(f"  opened in {result['open_s']:.1f} s, put in and flushed in {result['insert_s']:.1f} s", end="")
     print(f", indexed {result['indexed_s']:.1f} s later" if result["indexed_s"] else "")

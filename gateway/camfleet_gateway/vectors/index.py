@@ -355,6 +355,7 @@ class Index:
 
     def indexed(self, name: str) -> bool:
         """Whether a server has indexed all that was flushed."""
+        # Not `pending_index_rows`: it counts what is compacted and indexed once more, too.
         told = self._run(lambda client: client.describe_index(name, "vector", timeout=TIMEOUT_SECONDS))
         return int(told["indexed_rows"]) >= int(told["total_rows"])
 
