@@ -31,12 +31,10 @@ from camfleet_worker.detectors.group import DetectorGroup
 from camfleet_worker.detectors.yunet import YuNetDetector
 from camfleet_worker.outbox import Outbox
 from camfleet_worker.picture import Image
-from camfleet_worker.privacy import WHOLE, Face, FaceCover, Wait, pixelated
+from camfleet_worker.privacy import pixelated
 from camfleet_worker.recognition.align import align_face
 from camfleet_worker.recognition.embedder import OnnxEmbedder, load_embedder
 from camfleet_worker.recognition.faces import FaceAnalyzer
-from camfleet_worker.recognition.gallery import Candidate, MatchResult
-from camfleet_worker.recognition.voting import UNSURE, Ballot, Counted, Rules, Verdict, judge
 from camfleet_worker.sources.video import VideoPicture
 from camfleet_worker.tracking.facade import Tracks
 from support.fake_gateway import Received, fake_gateway
@@ -381,88 +379,7 @@ def test_persons_of_the_sample_clip_are_counted_with_zones_and_dwell(tmp_path: P
     assert counts == {("person", "", 1), ("person", "table", 1)}, "never two at once"
 
 
-# ── Votes ───────────────────────────────────────────────────────────────────────────────────────────
-
-RULES = Rules(threshold=0.45, margin=0.05)
-
-
-def result(best: float | None, second: float | None = None, version: int = 1) -> MatchResult:
-    people = [
-        None if similarity is None else Candidate(name, name, "", similarity)
-        for name, similarity in (("a", best), ("b", second))
-    ]
-    return MatchResult(people[0], people[1], version)
-
-
-KNOWN_A = Verdict(Identity.KNOWN, Candidate("a", "a", "", 0.5), 0.1, True, 1)
-
-
-@pytest.mark.parametrize(
-    ("match", "samples", "before", "identity", "sure"),
-    [
-        (result(0.70), 1, UNSURE, Identity.KNOWN, False),
-        (result(0.70), 2, UNSURE, Identity.KNOWN, True),
-        (result(0.50), 1, UNSURE, Identity.UNSURE, False),
-        (result(0.50), 2, UNSURE, Identity.KNOWN, False),
-        (result(0.50), 3, UNSURE, Identity.KNOWN, True),
-        (result(0.60, 0.56), 8, UNSURE, Identity.UNSURE, False),  # two people too much alike
-        (result(0.42), 7, UNSURE, Identity.UNSURE, False),  # nearly somebody: not surely nobody
-        (result(0.42), 8, UNSURE, Identity.UNKNOWN, False),  # in all pictures that count: nobody so far
-        (result(0.42), 8, KNOWN_A, Identity.KNOWN, True),  # who is known stays known a little below
-        (result(0.38), 8, KNOWN_A, Identity.UNSURE, False),
-        (result(0.20), 3, UNSURE, Identity.UNSURE, False),
-        (result(0.20), 4, UNSURE, Identity.UNKNOWN, False),
-        (result(0.20), 6, UNSURE, Identity.UNKNOWN, True),
-        (result(None), 6, UNSURE, Identity.UNKNOWN, True),  # nobody is enrolled
-        (result(None, version=0), 6, UNSURE, Identity.UNSURE, True),  # no gallery yet
-    ],
-)
-def test_verdicts(match: MatchResult, samples: int, before: Verdict, identity: Identity, sure: bool) -> None:
-    verdict = judge(match, samples=samples, rules=RULES, before=before)
-    assert (verdict.identity, verdict.sure) == (identity, sure)
-    assert (verdict.person is not None) == (identity is Identity.KNOWN)
-
-
-def test_a_ballot_begins_anew_when_the_face_is_another_one() -> None:
-    one, other, third = np.eye(4, dtype=np.float32)[:3]
-    ballot = Ballot()
-    for _ in range(4):
-        assert ballot.add(one, 0.5, least=0.2) is Counted.YES
-    assert ballot.add(other, 0.9, least=0.2) is Counted.ODD and len(ballot) == 4
-    assert ballot.add(third, 0.9, least=0.2) is Counted.ODD, "two odd ones that are not alike"
-    assert ballot.add(third, 0.9, least=0.2) is Counted.ANEW
-    assert np.array_equal(ballot.embeddings, [third, third])
-    assert ballot.add(one, 0.5, least=0.2) is Counted.ODD
-    assert ballot.add(other, 0.5, least=0.2, at_once=True) is Counted.ANEW, "where the track jumped"
-    assert np.array_equal(ballot.embeddings, [other]), "and nothing of the odd one before"
-
-
 # ── Blur ────────────────────────────────────────────────────────────────────────────────────────────
-
-FACE, ELSEWHERE = (0.4, 0.4, 0.1, 0.2), (0.8, 0.4, 0.1, 0.2)
-SECOND = 1_000_000_000
-
-
-def test_only_pictures_whose_faces_were_looked_for_leave() -> None:
-    cover = FaceCover()
-    assert cover.areas(100 * SECOND, BlurFaces.NEVER) == ()
-    assert cover.areas(100 * SECOND, BlurFaces.ALWAYS) == WHOLE, "nobody looks for faces"
-    cover.saw(100 * SECOND, [Face(FACE, 1, True), Face(ELSEWHERE, 2)])
-    assert len(cover.areas(100 * SECOND, BlurFaces.ALWAYS)) == 2  # type: ignore[arg-type]
-    (only,) = cover.areas(100 * SECOND, BlurFaces.UNKNOWN)  # type: ignore[misc]
-    assert only[0] < ELSEWHERE[0] and only[0] + only[2] > ELSEWHERE[0] + ELSEWHERE[2], "with a margin"
-    assert cover.areas(100 * SECOND + 1, BlurFaces.ALWAYS) is Wait.WAIT, "another picture"
-    assert cover.areas(103 * SECOND, BlurFaces.ALWAYS) == WHOLE, "the detector has failed since"
-
-
-def test_a_face_that_is_missed_for_a_moment_stays_covered() -> None:
-    cover = FaceCover()
-    cover.saw(100 * SECOND, [Face(FACE, 1)])
-    cover.saw(100 * SECOND + SECOND // 2, [])
-    (held,) = cover.areas(100 * SECOND + SECOND // 2, BlurFaces.ALWAYS)  # type: ignore[misc]
-    assert held[2] > 1.5 * FACE[2], "it may have moved"
-    cover.saw(102 * SECOND, [])
-    assert cover.areas(102 * SECOND, BlurFaces.ALWAYS) == ()
 
 
 def test_a_pixelated_face_is_nobodys(analyzer: FaceAnalyzer) -> None:
